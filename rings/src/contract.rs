@@ -1,0 +1,103 @@
+//! Contracts: every rule of the protocol has a name, and is asserted where it must hold.
+//!
+//! `requires!` is what the caller owes, `ensures!` what the callee promises, `invariant!` what holds
+//! between calls. All are on in debug builds, in tests and in the `checked` profile; those that guard
+//! durable state or safety are **always** on.
+
+/// A named rule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Contract {
+    /// Its short name, such as `A1`.
+    pub id: &'static str,
+    /// What it says, in words joined by dashes.
+    pub name: &'static str,
+    /// Whether release builds check it too.
+    pub always: bool,
+}
+
+impl Contract {
+    /// Whether this build checks the contract.
+    pub const fn is_on(&self) -> bool {
+        self.always || cfg!(debug_assertions)
+    }
+
+    /// Stops the process of thought: this is a bug of the engine, and going on could lose data.
+    #[cold]
+    #[track_caller]
+    pub fn violated(&self, clause: &str, condition: &str) -> ! {
+        panic!("contract {} {} violated: {clause} {condition}", self.id, self.name)
+    }
+}
+
+macro_rules! contracts {
+    ($($id:ident $name:literal $always:literal;)*) => {
+        $(
+            #[doc = $name]
+            pub const $id: Contract = Contract { id: stringify!($id), name: $name, always: $always };
+        )*
+        /// Every contract of this version.
+        pub const ALL: &[Contract] = &[$($id),*];
+    };
+}
+
+contracts! {
+    A1 "promise-monotone" true;
+    A2 "promise-durable-first" true;
+    A3 "accept-guard" true;
+    A4 "ack-gate" true;
+    A5 "equal-ballot-equal-value" true;
+    A6 "ack-ballot" false;
+    A7 "silence-below-promise" false;
+    A8 "below-floor" false;
+    A9 "member-only" false;
+    P1 "ballot-unique" false;
+    P2 "phase1-quorum" true;
+    P3 "highest-vote-wins" true;
+    P4 "base" false;
+    P5 "no-holes" false;
+    P6 "one-value-per-slot-ballot" true;
+    P7 "window" false;
+    P8 "count-once" false;
+    P9 "stand-down" false;
+    L1 "chosen-unique" true;
+    L2 "chosen-recount" false;
+    L3 "commit-index-verified" false;
+    L4 "apply-in-order" true;
+    L5 "reply-after-apply" false;
+    T2 "order" true;
+    T5 "catch-up-chosen-only" false;
+    T6 "recovery-idempotent" false;
+    T7 "stale-completion" false;
+    M1 "bounded" true;
+    M2 "no-hot-allocation" false;
+}
+
+/// What the caller owes.
+#[macro_export]
+macro_rules! requires {
+    ($id:ident, $condition:expr) => {
+        if $crate::contract::$id.is_on() && !$condition {
+            $crate::contract::$id.violated("requires", stringify!($condition));
+        }
+    };
+}
+
+/// What the callee promises.
+#[macro_export]
+macro_rules! ensures {
+    ($id:ident, $condition:expr) => {
+        if $crate::contract::$id.is_on() && !$condition {
+            $crate::contract::$id.violated("ensures", stringify!($condition));
+        }
+    };
+}
+
+/// What holds between calls.
+#[macro_export]
+macro_rules! invariant {
+    ($id:ident, $condition:expr) => {
+        if $crate::contract::$id.is_on() && !$condition {
+            $crate::contract::$id.violated("invariant", stringify!($condition));
+        }
+    };
+}

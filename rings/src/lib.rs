@@ -1,0 +1,29 @@
+//! One Paxos ring as a pure state machine.
+//!
+//! [`Ring::step`] takes the time, one input and the caller's [`Outbox`], and makes one transition.
+//! Nothing here reads a clock, opens a file, starts a thread or draws a random number, so the same
+//! code runs in production, in the simulator and under the model checker.
+#![forbid(unsafe_code)]
+
+mod ballot;
+pub mod batch;
+pub mod configuration;
+pub mod contract;
+pub mod frame;
+mod ids;
+pub mod message;
+mod outbox;
+mod pool;
+mod ring;
+mod time;
+
+pub use ballot::Ballot;
+pub use batch::{Batch, BatchBuilder, BatchError, Commands};
+pub use configuration::Configuration;
+pub use frame::{Frame, FrameError, FrameHeader, Kind};
+pub use ids::{ClusterId, ConfigurationId, CoreId, Incarnation, Lsn, NodeId, RingId, Slot};
+pub use message::{Malformed, Message};
+pub use outbox::{Append, Event, Outbox, Role, Transmit};
+pub use pool::FramePool;
+pub use ring::{Ignored, Input, Progress, Recovering, Ring, RingOptions};
+pub use time::Time;
