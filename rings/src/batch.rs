@@ -126,6 +126,14 @@ impl Batch {
         Batch { buffer, commands: 0 }
     }
 
+    /// Sees to it that the replicated time is not below `floor_ns`, and tells it.
+    pub(crate) fn raise_time_ns(&mut self, floor_ns: u64) -> u64 {
+        let room = self.buffer[HEADER_BYTES..].first_chunk_mut().expect("a batch has a time");
+        let time_ns = u64::from_le_bytes(*room).max(floor_ns);
+        *room = time_ns.to_le_bytes();
+        time_ns
+    }
+
     /// Commands in the batch.
     pub fn commands(&self) -> u32 {
         self.commands

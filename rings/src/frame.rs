@@ -71,18 +71,20 @@ pub enum Kind {
     Fetch = 13,
     /// Chosen slots, as the Accept frames that carry them. Also a journal record.
     Learn = 14,
+    /// Journal record only: the writer knows every slot below `chosen` to be chosen.
+    Mark = 15,
 }
 
 impl Kind {
     /// The kind of a number, if it names one.
     pub fn from_u8(number: u8) -> Option<Kind> {
         use Kind::{
-            Accept, Accepted, BelowFloor, Fetch, Heard, Heartbeat, Hello, Learn, Ping, PreVote, PreVoted,
-            Prepare, Promise, Refused,
+            Accept, Accepted, BelowFloor, Fetch, Heard, Heartbeat, Hello, Learn, Mark, Ping, PreVote,
+            PreVoted, Prepare, Promise, Refused,
         };
-        const KINDS: [Kind; 14] = [
+        const KINDS: [Kind; 15] = [
             Hello, Ping, PreVote, PreVoted, Prepare, Promise, Accept, Accepted, Refused, BelowFloor,
-            Heartbeat, Heard, Fetch, Learn,
+            Heartbeat, Heard, Fetch, Learn, Mark,
         ];
         KINDS.into_iter().find(|kind| *kind as u8 == number)
     }

@@ -5,15 +5,19 @@
 //! code runs in production, in the simulator and under the model checker.
 #![forbid(unsafe_code)]
 
+mod acceptor;
 mod ballot;
 pub mod batch;
 pub mod configuration;
 pub mod contract;
+mod election;
 pub mod frame;
 mod ids;
+mod log;
 pub mod message;
 mod outbox;
 mod pool;
+mod proposer;
 mod ring;
 mod time;
 

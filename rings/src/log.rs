@@ -1,0 +1,171 @@
+//! The window of slots that a replica holds in memory: open ones, and chosen ones for peers that lag.
+
+use std::collections::VecDeque;
+
+use crate::configuration::Votes;
+use crate::frame::ValueId;
+use crate::{Ballot, Frame, Lsn, Slot, Time, ensures, invariant, requires};
+
+/// The slots from `floor` on.
+///
+/// ```text
+///   floor ≤ executed ≤ chosen ≤ end
+///   │ retained │ chosen, │ accepted, │ free
+///   │ executed │ waiting │ or holes  │
+/// ```
+pub struct Log {
+    floor: Slot,
+    executed: Slot,
+    chosen: Slot,
+    /// First slot whose own write is not durable, or that has none.
+    durable: Slot,
+    entries: VecDeque<Option<Entry>>,
+    retained_bytes: usize,
+    retain_bytes_max: usize,
+}
+
+/// What this replica holds of one slot.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The Accept frame: the value, and the ballot of the highest vote.
+    pub frame: Frame,
+    /// The frame's ballot.
+    pub ballot: Ballot,
+    /// The frame's value.
+    pub value: ValueId,
+    /// Where the journal has it.
+    pub lsn: Lsn,
+    /// Who voted for it, as the leader of `ballot` counts.
+    pub votes: Votes,
+    /// Whether the value is known to be chosen.
+    pub chosen: bool,
+    /// When the leader last sent it.
+    pub sent: Time,
+}
+
+impl Entry {
+    /// An accepted value that is not known to be chosen.
+    pub fn accepted(frame: Frame, lsn: Lsn, sent: Time) -> Entry {
+        let ballot = frame.header().ballot;
+        let value = frame.value();
+        Entry { frame, ballot, value, lsn, votes: Votes::NONE, chosen: false, sent }
+    }
+}
+
+impl Log {
+    /// An empty log that keeps at most `retain_bytes_max` of executed slots.
+    pub fn new(retain_bytes_max: usize) -> Log {
+        let zero = Slot(0);
+        Log {
+            floor: zero,
+            executed: zero,
+            chosen: zero,
+            durable: zero,
+            entries: VecDeque::new(),
+            retained_bytes: 0,
+            retain_bytes_max,
+        }
+    }
+
+    /// The first slot retained. All below are chosen and executed.
+    pub fn floor(&self) -> Slot {
+        self.floor
+    }
+
+    /// The first slot not executed.
+    pub fn executed(&self) -> Slot {
+        self.executed
+    }
+
+    /// The first slot not known to be chosen.
+    pub fn chosen(&self) -> Slot {
+        self.chosen
+    }
+
+    /// The first slot whose own write is not known to be durable.
+    pub fn durable(&self) -> Slot {
+        self.durable
+    }
+
+    /// One past the last slot that holds anything.
+    pub fn end(&self) -> Slot {
+        Slot(self.floor.0 + self.entries.len() as u64)
+    }
+
+    /// What is held of `slot`.
+    pub fn get(&self, slot: Slot) -> Option<&Entry> {
+        self.entries.get(slot.offset_from(self.floor)?)?.as_ref()
+    }
+
+    /// What is held of `slot`, to change its votes and times.
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
+        self.entries.get_mut(slot.offset_from(self.floor)?)?.as_mut()
+    }
+
+    /// Holds `entry` for `slot`, in place of a vote in a lower or the same ballot.
+    pub fn put(&mut self, slot: Slot, entry: Entry) {
+        requires!(A8, slot >= self.floor);
+        if let Some(held) = self.get(slot) {
+            requires!(A3, entry.ballot >= held.ballot || entry.chosen);
+            requires!(A5, entry.ballot != held.ballot || entry.value == held.value);
+            requires!(L1, !held.chosen || entry.value == held.value);
+        }
+        let offset = slot.offset_from(self.floor).expect("the slot is not below the floor");
+        if offset >= self.entries.len() {
+            self.entries.resize_with(offset + 1, || None);
+        }
+        let chosen = entry.chosen || self.get(slot).is_some_and(|held| held.chosen);
+        self.entries[offset] = Some(Entry { chosen, ..entry });
+    }
+
+    /// Notes that the value held for `slot` is chosen.
+    pub fn choose(&mut self, slot: Slot) {
+        self.get_mut(slot).expect("only a value that is held can be marked chosen").chosen = true;
+    }
+
+    /// Extends the chosen prefix by one slot if the next one is chosen, and tells its frame.
+    pub fn advance(&mut self) -> Option<(Slot, Frame)> {
+        let slot = self.chosen;
+        let frame = self.get(slot).filter(|entry| entry.chosen)?.frame.clone();
+        self.chosen = slot.next();
+        ensures!(T2, self.chosen <= self.end());
+        Some((slot, frame))
+    }
+
+    /// Notes that the journal holds everything up to `lsn`.
+    pub fn persisted(&mut self, lsn: Lsn) {
+        while self.get(self.durable).is_some_and(|entry| entry.lsn <= lsn) {
+            self.durable = self.durable.next();
+        }
+    }
+
+    /// Notes that `slot` was executed, and lets go of what is no longer worth keeping.
+    pub fn execute(&mut self, slot: Slot) {
+        requires!(L4, slot == self.executed);
+        requires!(L4, slot < self.chosen);
+        self.executed = slot.next();
+        self.retained_bytes += self.get(slot).map_or(0, |entry| entry.frame.len());
+        while self.retained_bytes > self.retain_bytes_max && self.floor < self.executed.min(self.durable) {
+            self.drop_front();
+        }
+    }
+
+    /// Whether `slot` may be taken at all: the log is bounded by `slots` beyond the chosen prefix.
+    pub fn is_within(&self, slot: Slot, slots: u64) -> bool {
+        slot.0 < self.chosen.0.saturating_add(slots)
+    }
+
+    /// What must hold between calls.
+    pub fn invariants(&self) {
+        invariant!(T2, self.floor <= self.executed);
+        invariant!(T2, self.executed <= self.chosen);
+        invariant!(T2, self.chosen <= self.end());
+        invariant!(T2, self.floor <= self.durable);
+    }
+
+    fn drop_front(&mut self) {
+        let entry = self.entries.pop_front().flatten().expect("no holes below the executed slot");
+        self.retained_bytes -= entry.frame.len();
+        self.floor = self.floor.next();
+    }
+}

@@ -1,0 +1,90 @@
+//! The proposer: what a leader knows of its own ballot.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::configuration::Votes;
+use crate::{Ballot, Configuration, Frame, Slot, Time, requires};
+
+/// Phase 2 of a ballot.
+pub struct Leader {
+    /// Its ballot.
+    pub ballot: Ballot,
+    /// Every slot below is chosen already; never proposed for (P4).
+    pub base: Slot,
+    /// The first slot that has not been proposed in this ballot.
+    pub next: Slot,
+    /// What phase 1 reported and has not been proposed again yet.
+    pub recovered: BTreeMap<Slot, Frame>,
+    /// The first slot that is free for new commands.
+    pub recovered_end: Slot,
+    /// When each member was last heard in this ballot.
+    heard: Vec<Time>,
+    /// Numbers the heartbeats.
+    pub sequence: u64,
+    /// When followers must hear something again.
+    pub heartbeat: Time,
+    /// When to look for what is unanswered.
+    pub resend: Time,
+}
+
+impl Leader {
+    /// The leader of `ballot` after phase 1: `recovered` holds the highest votes of slots from `base` on.
+    pub fn new(
+        ballot: Ballot,
+        base: Slot,
+        mut recovered: BTreeMap<Slot, Frame>,
+        members: usize,
+        now: Time,
+    ) -> Leader {
+        let recovered = recovered.split_off(&base);
+        let recovered_end = recovered.last_key_value().map_or(base, |(slot, _)| slot.next());
+        Leader {
+            ballot,
+            base,
+            next: base,
+            recovered,
+            recovered_end,
+            heard: vec![now; members],
+            sequence: 0,
+            heartbeat: now,
+            resend: now,
+        }
+    }
+
+    /// Whether everything that earlier leaders left has been proposed again.
+    pub fn is_recovered(&self) -> bool {
+        self.next >= self.recovered_end
+    }
+
+    /// Takes the next slot of the ballot: each is used once (P6), in order (P5), within the window (P7).
+    pub fn take_slot(&mut self, chosen: Slot, window_slots: u32) -> Slot {
+        requires!(P7, self.next.0 < chosen.0 + u64::from(window_slots));
+        requires!(P4, self.next >= self.base);
+        let slot = self.next;
+        self.next = slot.next();
+        slot
+    }
+
+    /// Notes a sign of life of the member at `index`.
+    pub fn hear(&mut self, index: usize, now: Time) {
+        self.heard[index] = now;
+    }
+
+    /// Whether a quorum, this node included, was heard within `timeout`.
+    pub fn has_contact(
+        &self,
+        own: usize,
+        configuration: &Configuration,
+        timeout: Duration,
+        now: Time,
+    ) -> bool {
+        let mut votes = Votes::NONE;
+        for (index, heard) in self.heard.iter().enumerate() {
+            if index == own || now.since(*heard) <= timeout {
+                votes.add(index);
+            }
+        }
+        configuration.is_quorum(votes)
+    }
+}

@@ -1,0 +1,249 @@
+//! The ring as an acceptor: promises and votes, and what leaves once they are durable.
+
+use crate::acceptor::{Due, Vote, VoteRange};
+use crate::batch::Commands;
+use crate::frame::{FRAME_BYTES_MAX, HEADER_BYTES};
+use crate::log::Entry;
+use crate::{Ballot, Frame, FrameHeader, Ignored, Kind, Lsn, Message, NodeId, Outbox, Slot, Time, requires};
+
+use super::Ring;
+
+impl Ring {
+    /// Phase 1a from the candidate of the frame's ballot.
+    pub(super) fn prepare(
+        &mut self,
+        now: Time,
+        from: Slot,
+        header: &FrameHeader,
+        frame: Frame,
+        out: &mut Outbox,
+    ) -> Result<(), Ignored> {
+        let ballot = header.ballot;
+        if ballot.leader() != header.sender {
+            return Err(Ignored::Malformed);
+        }
+        self.refuse_below_promise(header, out)?;
+        if ballot == self.acceptor.promised() {
+            // Asked again. If the promise is not durable yet, its answer is still to come.
+            if self.acceptor.is_promise_durable() {
+                self.send_promise(ballot, from, out);
+            }
+            return Err(Ignored::Duplicate);
+        }
+        let lsn = self.record_promise(ballot, frame, out);
+        self.acceptor.owe_promise(ballot, from, lsn);
+        self.follow(now, None, out);
+        Ok(())
+    }
+
+    /// Appends a promise to the journal. What is known to be chosen is marked first: a later leader
+    /// proposes in another ballot, so its watermark could not verify those slots after a restart (L3).
+    pub(super) fn record_promise(&mut self, ballot: Ballot, prepare: Frame, out: &mut Outbox) -> Lsn {
+        self.mark_chosen(out);
+        let lsn = out.append(self.options.ring, prepare);
+        self.see(ballot);
+        self.acceptor.promise(ballot, lsn);
+        lsn
+    }
+
+    /// Writes how far this replica knows the log to be chosen, unless the journal says so already.
+    pub(super) fn mark_chosen(&mut self, out: &mut Outbox) {
+        if self.log.chosen() > self.marked {
+            self.marked = self.log.chosen();
+            let mut header = self.header(self.acceptor.promised());
+            header.kind = Kind::Mark;
+            let mut buffer = out.pool.take(HEADER_BYTES);
+            buffer.resize(HEADER_BYTES, 0);
+            out.append(self.options.ring, Frame::seal(buffer, &header));
+        }
+    }
+
+    /// Phase 2a from the leader of the frame's ballot.
+    pub(super) fn accept(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        header: &FrameHeader,
+        frame: Frame,
+        out: &mut Outbox,
+    ) -> Result<(), Ignored> {
+        let ballot = header.ballot;
+        if ballot.leader() != header.sender {
+            return Err(Ignored::Malformed);
+        }
+        self.refuse_below_promise(header, out)?;
+        self.follow_leader(now, ballot, out);
+        let result = self.vote(now, slot, ballot, frame, out);
+        self.observe_watermark(now, header, out);
+        result
+    }
+
+    /// Votes for `frame` if the rules allow it (A3, A5, A8).
+    fn vote(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        ballot: Ballot,
+        frame: Frame,
+        out: &mut Outbox,
+    ) -> Result<(), Ignored> {
+        if slot < self.log.floor() {
+            self.send(ballot.leader(), ballot, Message::BelowFloor { floor: self.log.floor() }, out);
+            return Err(Ignored::BelowFloor);
+        }
+        if !self.log.is_within(slot, self.acceptor_window()) {
+            return Err(Ignored::BeyondWindow);
+        }
+        if let Some(held) = self.log.get(slot) {
+            if held.ballot == ballot {
+                return self.vote_again(now, slot, &frame, out);
+            }
+            requires!(A3, held.ballot < ballot);
+        }
+        let batch =
+            Commands::parse(frame.payload(), frame.header().commands).map_err(|_| Ignored::Malformed)?;
+        self.batch_time_ns = self.batch_time_ns.max(batch.time_ns());
+        if ballot > self.acceptor.promised() {
+            self.mark_chosen(out);
+        }
+        let vote = Vote { ballot, slot, value: frame.value(), received: now };
+        let lsn = out.append(self.options.ring, frame.clone());
+        self.acceptor.vote(vote, lsn);
+        self.log.put(slot, Entry::accepted(frame, lsn, now));
+        Ok(())
+    }
+
+    /// The leader sent again what this replica holds in the same ballot (A5).
+    fn vote_again(&mut self, now: Time, slot: Slot, frame: &Frame, out: &mut Outbox) -> Result<(), Ignored> {
+        let held = self.log.get(slot).expect("the caller found the slot held");
+        if held.value != frame.value() {
+            return Err(Ignored::ConflictingValue);
+        }
+        if held.lsn <= self.acceptor.persisted_lsn() {
+            let vote = Vote { ballot: held.ballot, slot, value: held.value, received: now };
+            self.acknowledge(now, &VoteRange::of(vote), out);
+        }
+        Err(Ignored::Duplicate)
+    }
+
+    /// Tells a sender whose ballot is below the promise that it is, and what the promise is.
+    pub(super) fn refuse_below_promise(&self, header: &FrameHeader, out: &mut Outbox) -> Result<(), Ignored> {
+        let promised = self.acceptor.promised();
+        if header.ballot < promised {
+            self.send(header.sender, header.ballot, Message::Refused { promised }, out);
+            return Err(Ignored::StaleBallot);
+        }
+        Ok(())
+    }
+
+    /// The journal holds every frame up to `lsn`: what waited for that may leave now.
+    pub(super) fn persisted(&mut self, now: Time, lsn: Lsn, out: &mut Outbox) -> Result<(), Ignored> {
+        if lsn <= self.acceptor.persisted_lsn() {
+            return Err(Ignored::Duplicate);
+        }
+        self.acceptor.persisted(lsn);
+        self.log.persisted(lsn);
+        let mut range: Option<VoteRange> = None;
+        while let Some(due) = self.acceptor.due() {
+            match due {
+                Due::Vote(vote) => {
+                    if range.as_mut().is_some_and(|range| range.extend(vote)) {
+                        continue;
+                    }
+                    self.acknowledge_range(now, range.replace(VoteRange::of(vote)), out);
+                }
+                Due::Promise { ballot, from } => {
+                    self.acknowledge_range(now, range.take(), out);
+                    self.promise_is_durable(now, ballot, from, out);
+                }
+            }
+        }
+        self.acknowledge_range(now, range, out);
+        Ok(())
+    }
+
+    fn acknowledge_range(&mut self, now: Time, range: Option<VoteRange>, out: &mut Outbox) {
+        match range {
+            Some(range) if range.ballot.leader() == self.options.node => {
+                self.count_own_votes(now, &range, out);
+            }
+            Some(range) => self.acknowledge(now, &range, out),
+            None => {}
+        }
+    }
+
+    /// Tells the leader of the votes' ballot that they are durable (A6).
+    fn acknowledge(&self, now: Time, range: &VoteRange, out: &mut Outbox) {
+        let durable_ns = now.since(range.received).as_nanos() as u64;
+        let message =
+            Message::Accepted { first: range.first, last: range.last, digest: range.digest, durable_ns };
+        self.send(range.ballot.leader(), range.ballot, message, out);
+    }
+
+    /// A promise is durable: the candidate hears it, unless it was outbid in the meantime (A7).
+    fn promise_is_durable(&mut self, now: Time, ballot: Ballot, from: Slot, out: &mut Outbox) {
+        requires!(A2, self.acceptor.is_promise_durable() || ballot < self.acceptor.promised());
+        if ballot < self.acceptor.promised() {
+            return;
+        }
+        if ballot.leader() == self.options.node {
+            self.own_promise_is_durable(now, ballot, out);
+        } else {
+            self.send_promise(ballot, from, out);
+        }
+    }
+
+    /// Sends the promise of `ballot`, in parts that fit frames: every vote from `from` on that is not
+    /// covered by the base (A2).
+    fn send_promise(&self, ballot: Ballot, from: Slot, out: &mut Outbox) {
+        let base = self.log.chosen();
+        let Some(parts) = self.votes_below(ballot, from.max(base)) else {
+            return; // This replica voted in `ballot` already: its leader has its quorum.
+        };
+        let count = parts.len() as u32;
+        for (part, votes) in parts.iter().enumerate() {
+            let message = Message::Promise { base, part: part as u32, parts: count, from };
+            self.send_carrying(ballot.leader(), ballot, message, votes, out);
+        }
+    }
+
+    /// The votes for slots from `first` on, cut into parts that fit a frame; at least one part.
+    /// `None` when one of them is in `ballot` itself.
+    fn votes_below(&self, ballot: Ballot, first: Slot) -> Option<Vec<Vec<Frame>>> {
+        let mut parts = vec![Vec::new()];
+        let mut bytes = HEADER_BYTES;
+        for entry in (first.0..self.log.end().0).filter_map(|slot| self.log.get(Slot(slot))) {
+            if entry.ballot >= ballot {
+                return None;
+            }
+            requires!(A2, entry.lsn <= self.acceptor.persisted_lsn());
+            if bytes + entry.frame.len() > FRAME_BYTES_MAX {
+                parts.push(Vec::new());
+                bytes = HEADER_BYTES;
+            }
+            bytes += entry.frame.len();
+            parts.last_mut().expect("there is a part").push(entry.frame.clone());
+        }
+        Some(parts)
+    }
+
+    /// Sends a message whose payload is other frames.
+    pub(super) fn send_carrying(
+        &self,
+        to: NodeId,
+        ballot: Ballot,
+        message: Message,
+        frames: &[Frame],
+        out: &mut Outbox,
+    ) {
+        let bytes: usize = frames.iter().map(Frame::len).sum();
+        let buffer = out.pool.take(HEADER_BYTES + bytes);
+        let frame = message.encode(self.header(ballot), buffer, frames);
+        out.send(to, frame);
+    }
+
+    /// Notes a ballot that exists somewhere.
+    pub(super) fn see(&mut self, ballot: Ballot) {
+        self.seen = self.seen.max(ballot);
+    }
+}

@@ -1,0 +1,98 @@
+//! The ring before it may vote: its journal is being read back.
+
+use crate::batch::Commands;
+use crate::election::{Follower, Mode};
+use crate::log::Entry;
+use crate::{Frame, Ignored, Kind, Lsn, Message, Outbox, Slot, Time};
+
+use super::{Ring, RingOptions};
+
+/// A ring whose journal is being read back. It takes its own records in journal order, reports what is
+/// chosen, and cannot vote: only [`Recovering::recovered`] makes a [`Ring`] of it.
+pub struct Recovering {
+    ring: Ring,
+}
+
+impl Recovering {
+    /// A ring that knows nothing yet.
+    pub fn new(options: RingOptions) -> Recovering {
+        Recovering { ring: Ring::new(options, Lsn(0)) }
+    }
+
+    /// Takes the next record of this ring. What it shows to be chosen is reported through `out`.
+    ///
+    /// # Errors
+    /// [`Ignored::Malformed`] or [`Ignored::WrongRing`]: the record cannot have been written by this ring.
+    pub fn replay(&mut self, frame: &Frame, out: &mut Outbox) -> Result<(), Ignored> {
+        let header = frame.header();
+        let options = &self.ring.options;
+        if header.cluster != options.cluster || header.ring != options.ring {
+            return Err(Ignored::WrongRing);
+        }
+        match header.kind {
+            Kind::Mark => self.marked(header.chosen)?,
+            Kind::Prepare => self.ring.acceptor.promise(header.ballot, Lsn(0)),
+            Kind::Accept => self.accepted(frame)?,
+            Kind::Learn => self.learned(frame)?,
+            _ => return Err(Ignored::Malformed),
+        }
+        self.ring.see(header.ballot);
+        self.ring.log.persisted(Lsn(0));
+        self.ring.progress_made(Time(0), out);
+        self.ring.invariants();
+        Ok(())
+    }
+
+    /// The state machine has executed `slot`, the one after the last that it executed.
+    pub fn executed(&mut self, slot: Slot) {
+        self.ring.executed(slot);
+    }
+
+    /// The ring as its journal leaves it, over a journal that is durable up to what `out` has appended.
+    pub fn recovered(mut self, now: Time, out: &Outbox) -> Ring {
+        let ring = &mut self.ring;
+        ring.acceptor.persisted(out.appended());
+        ring.marked = ring.log.chosen();
+        let deadline = now + ring.jitter.once_to_twice(ring.options.election_timeout);
+        let ballot = ring.acceptor.promised();
+        ring.mode = Mode::Follower(Follower { leader: None, ballot, contact: now, deadline });
+        self.ring
+    }
+
+    /// The writer knew every slot below `chosen` to be chosen, with the values read back so far.
+    fn marked(&mut self, chosen: Slot) -> Result<(), Ignored> {
+        let log = &mut self.ring.log;
+        for slot in (log.chosen().0..chosen.0).map(Slot) {
+            log.get(slot).ok_or(Ignored::Malformed)?;
+            log.choose(slot);
+        }
+        Ok(())
+    }
+
+    /// A vote that was cast.
+    fn accepted(&mut self, frame: &Frame) -> Result<(), Ignored> {
+        let header = frame.header();
+        let batch = Commands::parse(frame.payload(), header.commands).map_err(|_| Ignored::Malformed)?;
+        self.ring.batch_time_ns = self.ring.batch_time_ns.max(batch.time_ns());
+        self.ring.acceptor.promise(header.ballot, Lsn(0));
+        if header.slot >= self.ring.log.floor() {
+            self.ring.log.put(header.slot, Entry::accepted(frame.clone(), Lsn(0), Time(0)));
+        }
+        self.ring.choose_verified(&header);
+        Ok(())
+    }
+
+    /// Chosen slots that a peer taught.
+    fn learned(&mut self, frame: &Frame) -> Result<(), Ignored> {
+        let header = frame.header();
+        let Ok(Message::Learn { first, count }) = Message::decode(&header) else {
+            return Err(Ignored::Malformed);
+        };
+        let frames = self.ring.taught(first, count, frame)?;
+        if first > self.ring.log.chosen() {
+            return Err(Ignored::Malformed);
+        }
+        self.ring.choose_taught(frames, Lsn(0), Time(0));
+        Ok(())
+    }
+}
