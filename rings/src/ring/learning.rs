@@ -158,6 +158,9 @@ impl Ring {
         let lsn = out.append(self.options.ring, frame);
         self.choose_taught(frames, lsn, now);
         self.marked = end;
+        if self.ballot() < self.acceptor.promised() {
+            self.follow(now, None, out); // What was taught is of a higher ballot than the own one (P9).
+        }
         self.catch_up.asked = None;
         self.progress_made(now, out);
         self.want(now, self.catch_up.wanted, header.sender, out);
@@ -181,18 +184,21 @@ impl Ring {
         if are_sound { Ok(frames) } else { Err(Ignored::Malformed) }
     }
 
-    /// Takes chosen values from the chosen prefix on.
+    /// Takes chosen values from the chosen prefix on. A ballot that had a value chosen outbids every lower
+    /// one, so its values raise the promise as votes do: no older leader gets a vote for these slots (A3).
     pub(super) fn choose_taught(&mut self, frames: Vec<Frame>, lsn: Lsn, now: Time) {
         let chosen = self.log.chosen();
         for frame in frames.into_iter().filter(|frame| frame.header().slot >= chosen) {
-            let slot = frame.header().slot;
+            let FrameHeader { slot, ballot, .. } = frame.header();
+            self.see(ballot);
+            self.acceptor.promise(ballot.max(self.acceptor.promised()), lsn);
             self.batch_time_ns = self.batch_time_ns.max(Commands::of(&frame).time_ns());
             match self.log.get(slot) {
                 Some(held) if held.value == frame.value() => self.log.choose(slot),
                 held => {
                     requires!(L1, held.is_none_or(|held| !held.chosen));
                     // A value accepted in a higher ballot than a chosen one's is that value (Paxos Made Simple, P2b).
-                    requires!(L3, held.is_none_or(|held| held.ballot < frame.header().ballot));
+                    requires!(L3, held.is_none_or(|held| held.ballot < ballot));
                     self.log.put(slot, Entry { chosen: true, ..Entry::accepted(frame, lsn, now) });
                 }
             }

@@ -1,0 +1,374 @@
+//! Every handler under arbitrary inputs, against its contracts and against a small model of an acceptor.
+//!
+//! The ring under test is node 2 of three. It gets frames of every kind from the others, in any order and
+//! ballot, writes that become durable late, and time that jumps. The model looks only at what leaves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use annulus_rings::batch::BatchBuilder;
+use annulus_rings::configuration::Configuration;
+use annulus_rings::frame::HEADER_BYTES;
+use annulus_rings::{
+    Ballot, ClusterId, ConfigurationId, Event, Frame, FrameHeader, FramePool, Incarnation, Input, Kind, Lsn,
+    Message, NodeId, Outbox, Recovering, Ring, RingId, RingOptions, Slot, Time,
+};
+use bytes::BytesMut;
+use proptest::prelude::*;
+
+const SELF: NodeId = NodeId(2);
+
+fn options() -> RingOptions {
+    let members = [NodeId(1), NodeId(2), NodeId(3)];
+    RingOptions {
+        cluster: ClusterId(7),
+        ring: RingId(1),
+        node: SELF,
+        incarnation: Incarnation(1),
+        configuration: Configuration::new(ConfigurationId(1), Slot(0), &members).unwrap(),
+        window_slots: 4,
+        election_timeout: Duration::from_millis(100),
+        heartbeat_interval: Duration::from_millis(20),
+        resend_interval: Duration::from_millis(40),
+        retain_bytes: 4096,
+        seed: 11,
+    }
+}
+
+fn ballot(round: u64, node: u16) -> Ballot {
+    Ballot { round, node: NodeId(node), incarnation: Incarnation(1) }
+}
+
+/// A batch payload that `value` decides.
+fn payload(value: u8) -> Vec<u8> {
+    let mut payload = vec![0; 8];
+    payload.extend_from_slice(&1u32.to_le_bytes());
+    payload.push(value);
+    payload
+}
+
+fn frame(
+    sender: u16,
+    ballot: Ballot,
+    kind: Kind,
+    slot: u64,
+    chosen: u64,
+    words: [u64; 4],
+    payload: &[u8],
+) -> Frame {
+    let header = FrameHeader {
+        kind,
+        cluster: ClusterId(7),
+        ring: RingId(1),
+        configuration: ConfigurationId(1),
+        sender: NodeId(sender),
+        ballot,
+        slot: Slot(slot),
+        chosen: Slot(chosen),
+        commands: u32::from(kind == Kind::Accept),
+        words,
+    };
+    let mut buffer = BytesMut::zeroed(HEADER_BYTES);
+    buffer.extend_from_slice(payload);
+    Frame::seal(buffer, &header)
+}
+
+/// One thing that happens to the ring.
+#[derive(Clone, Debug)]
+enum Happening {
+    Prepare { sender: u16, round: u64, from: u64 },
+    Accept { sender: u16, round: u64, slot: u64, chosen: u64, value: u8 },
+    Heartbeat { sender: u16, round: u64, chosen: u64 },
+    Accepted { sender: u16, own: bool, round: u64, first: u64, last: u64 },
+    Promise { sender: u16, base: u64, votes: Vec<(u64, u64)> },
+    Answer { sender: u16, kind: Kind, round: u64, words: [u64; 4], slot: u64 },
+    Learn { sender: u16, first: u64, count: u64 },
+    Propose,
+    Persist { frames: u64 },
+    Later { ms: u64 },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let sender = prop_oneof![Just(1u16), Just(3u16)];
+    let answers = prop_oneof![
+        Just(Kind::PreVote),
+        Just(Kind::PreVoted),
+        Just(Kind::Refused),
+        Just(Kind::BelowFloor),
+        Just(Kind::Heard),
+        Just(Kind::Fetch)
+    ];
+    prop_oneof![
+        1 => (sender.clone(), 0..9u64, 0..9u64).prop_map(|(sender, round, from)| Happening::Prepare { sender, round, from }),
+        4 => (sender.clone(), 0..9u64, 0..9u64, 0..9u64, 0..3u8).prop_map(|(sender, round, slot, chosen, value)| {
+            Happening::Accept { sender, round, slot, chosen, value }
+        }),
+        1 => (sender.clone(), 0..9u64, 0..9u64).prop_map(|(sender, round, chosen)| Happening::Heartbeat { sender, round, chosen }),
+        2 => (sender.clone(), any::<bool>(), 0..9u64, 0..9u64, 0..3u64).prop_map(|(sender, own, round, first, more)| {
+            Happening::Accepted { sender, own, round, first, last: first + more }
+        }),
+        2 => (sender.clone(), 0..4u64, prop::collection::vec((0..9u64, 0..9u64), 0..4))
+            .prop_map(|(sender, base, votes)| Happening::Promise { sender, base, votes }),
+        1 => (sender.clone(), answers, 0..9u64, prop::array::uniform4(0..4u64), 0..9u64)
+            .prop_map(|(sender, kind, round, words, slot)| Happening::Answer { sender, kind, round, words, slot }),
+        1 => (sender, 0..9u64, 1..4u64).prop_map(|(sender, first, count)| Happening::Learn { sender, first, count }),
+        3 => Just(Happening::Propose),
+        4 => (1..4u64).prop_map(|frames| Happening::Persist { frames }),
+        2 => (1..150u64).prop_map(|ms| Happening::Later { ms }),
+    ]
+}
+
+/// A ring, its disk, and what the model has seen leave it.
+struct World {
+    ring: Ring,
+    out: Outbox,
+    now: Time,
+    records: Vec<Frame>,
+    persisted: u64,
+    executed: u64,
+    chosen: BTreeMap<u64, u64>,
+    promised_out: Ballot,
+    batch: BatchBuilder,
+    /// When every value of a slot is the same, claims of what is chosen are true.
+    is_consistent: bool,
+}
+
+impl World {
+    fn new(is_consistent: bool) -> World {
+        let out = Outbox::new(Lsn(0), FramePool::new(1 << 16));
+        let ring = Recovering::new(options()).recovered(Time(0), &out);
+        World {
+            ring,
+            out,
+            now: Time(0),
+            records: Vec::new(),
+            persisted: 0,
+            executed: 0,
+            chosen: BTreeMap::new(),
+            promised_out: Ballot::ZERO,
+            batch: BatchBuilder::new(4096, 16),
+            is_consistent,
+        }
+    }
+
+    fn value(&self, slot: u64, value: u8) -> Vec<u8> {
+        payload(if self.is_consistent { slot as u8 } else { value })
+    }
+
+    /// Watermarks claim what is chosen: only a consistent world can make true claims.
+    fn claim(&self, chosen: u64) -> u64 {
+        if self.is_consistent { chosen } else { 0 }
+    }
+
+    fn happen(&mut self, happening: &Happening) {
+        match *happening {
+            Happening::Prepare { sender, round, from } => {
+                self.receive(frame(sender, ballot(round, sender), Kind::Prepare, from, 0, [0; 4], &[]));
+            }
+            Happening::Accept { sender, round, slot, chosen, value } => {
+                let (payload, chosen) = (self.value(slot, value), self.claim(chosen));
+                let value_of_ballot = if self.is_consistent {
+                    payload
+                } else {
+                    self::payload((round + slot) as u8 ^ value >> 1)
+                };
+                self.receive(frame(
+                    sender,
+                    ballot(round, sender),
+                    Kind::Accept,
+                    slot,
+                    chosen,
+                    [0; 4],
+                    &value_of_ballot,
+                ));
+            }
+            Happening::Heartbeat { sender, round, chosen } => {
+                let chosen = self.claim(chosen);
+                self.receive(frame(
+                    sender,
+                    ballot(round, sender),
+                    Kind::Heartbeat,
+                    0,
+                    chosen,
+                    [1, 0, 0, 0],
+                    &[],
+                ));
+            }
+            Happening::Accepted { sender, own, round, first, last } => {
+                let ballot = if own { self.ring.ballot() } else { ballot(round, 2) };
+                let digest = (first..=last).fold(0, |digest, slot| {
+                    let value = self
+                        .last_accept(slot)
+                        .map_or(annulus_rings::frame::ValueId(0), |frame| frame.value());
+                    annulus_rings::frame::ValueId::fold(digest, Slot(slot), value)
+                });
+                self.receive(frame(sender, ballot, Kind::Accepted, last, 0, [first, digest, 5, 0], &[]));
+            }
+            Happening::Promise { sender, base, ref votes } => self.promise(sender, base, votes),
+            Happening::Answer { sender, kind, round, words, slot } => {
+                self.receive(frame(sender, ballot(round, sender), kind, slot, 0, words, &[]));
+            }
+            Happening::Learn { sender, first, count } => {
+                if self.is_consistent {
+                    self.learn(sender, first, count);
+                }
+            }
+            Happening::Propose => self.propose(),
+            Happening::Persist { frames } => {
+                self.persisted = (self.persisted + frames).min(self.records.len() as u64);
+                self.step(Input::Persisted(Lsn(self.persisted)));
+            }
+            Happening::Later { ms } => {
+                self.now = self.now + Duration::from_millis(ms);
+                self.step(Input::Tick);
+            }
+        }
+    }
+
+    fn promise(&mut self, sender: u16, base: u64, votes: &[(u64, u64)]) {
+        let own = self.ring.ballot();
+        let base = self.claim(base);
+        let from = self
+            .records
+            .iter()
+            .rev()
+            .find(|frame| frame.kind() == Kind::Prepare)
+            .map_or(0, |f| f.header().slot.0);
+        let mut inner = Vec::new();
+        for &(round, slot) in votes {
+            let payload = self.value(slot, round as u8);
+            let vote = frame(1, ballot(round, 1), Kind::Accept, slot + from.max(base), 0, [0; 4], &payload);
+            inner.extend_from_slice(vote.as_bytes());
+        }
+        self.receive(frame(sender, own, Kind::Promise, base, 0, [0, 1, from, 0], &inner));
+    }
+
+    fn learn(&mut self, sender: u16, first: u64, count: u64) {
+        let mut inner = Vec::new();
+        for slot in first..first + count {
+            // The ballot of what is taught is the highest in which anybody can have voted.
+            let frame =
+                frame(sender, ballot(99, sender), Kind::Accept, slot, 0, [0; 4], &self.value(slot, 0));
+            inner.extend_from_slice(frame.as_bytes());
+        }
+        self.receive(frame(sender, ballot(1, sender), Kind::Learn, first, 0, [count, 0, 0, 0], &inner));
+    }
+
+    fn propose(&mut self) {
+        if !self.ring.can_propose() {
+            return;
+        }
+        let slot = self.ring.progress().proposed.0;
+        self.batch.push(&mut self.out.pool, &[if self.is_consistent { slot as u8 } else { 7 }]);
+        let batch = self.batch.seal(&mut self.out.pool, 0);
+        self.step(Input::Propose(batch));
+    }
+
+    fn receive(&mut self, frame: Frame) {
+        self.step(Input::Frame(frame));
+    }
+
+    fn last_accept(&self, slot: u64) -> Option<&Frame> {
+        self.records.iter().rev().find(|frame| frame.kind() == Kind::Accept && frame.header().slot.0 == slot)
+    }
+
+    fn step(&mut self, input: Input) {
+        let _ = self.ring.step(self.now, input, &mut self.out);
+        for append in std::mem::take(&mut self.out.appends) {
+            self.check_append(&append.frame);
+            self.records.push(append.frame);
+            assert_eq!(append.lsn.0, self.records.len() as u64, "appends are numbered without gaps");
+        }
+        for transmit in std::mem::take(&mut self.out.transmits) {
+            assert_ne!(transmit.to, SELF);
+            self.check_transmit(&transmit.frame);
+        }
+        for event in std::mem::take(&mut self.out.events) {
+            if let Event::Chosen { slot, frame, .. } = event {
+                assert_eq!(slot.0, self.executed, "chosen slots are reported in order");
+                self.chosen.insert(slot.0, frame.value().0);
+                self.executed += 1;
+                let _ = self.ring.step(self.now, Input::Executed(slot), &mut self.out);
+            }
+        }
+    }
+
+    /// A7: after a promise has left, nothing below it is voted for.
+    fn check_append(&self, frame: &Frame) {
+        if frame.kind() == Kind::Accept {
+            assert!(frame.header().ballot >= self.promised_out, "a vote below a promise");
+        }
+    }
+
+    /// A2, A4, A6: what leaves is durable, and in the ballot of its record.
+    fn check_transmit(&mut self, frame: &Frame) {
+        let header = frame.header();
+        let durable = &self.records[..self.persisted as usize];
+        match Message::decode(&header).unwrap() {
+            Message::Promise { .. } => {
+                // A vote implies a promise of its ballot (A1).
+                let is_durable = durable.iter().any(|record| {
+                    matches!(record.kind(), Kind::Prepare | Kind::Accept)
+                        && record.header().ballot == header.ballot
+                });
+                assert!(is_durable, "a promise left before it was durable");
+                self.promised_out = self.promised_out.max(header.ballot);
+            }
+            Message::Accepted { first, last, .. } => {
+                for slot in first.0..=last.0 {
+                    let is_durable = durable.iter().any(|record| {
+                        let record = record.header();
+                        record.kind == Kind::Accept && record.slot.0 == slot && record.ballot == header.ballot
+                    });
+                    assert!(is_durable, "a vote for {slot} left before it was durable, or in another ballot");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A1, T6: what the durable records give back keeps every promise that left, and the same chosen values.
+    fn check_recovery(&self) {
+        for _ in 0..2 {
+            let mut out = Outbox::new(Lsn(self.persisted), FramePool::new(1 << 16));
+            let mut recovering = Recovering::new(options());
+            for record in &self.records[..self.persisted as usize] {
+                recovering.replay(record, &mut out).expect("a record of this ring");
+                for event in std::mem::take(&mut out.events) {
+                    if let Event::Chosen { slot, frame, .. } = event {
+                        assert_eq!(
+                            self.chosen.get(&slot.0),
+                            Some(&frame.value().0),
+                            "another value after recovery"
+                        );
+                        recovering.executed(slot);
+                    }
+                }
+            }
+            let ring = recovering.recovered(self.now, &out);
+            assert!(ring.ballot() >= self.promised_out, "a promise was forgotten");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn contracts_hold_when_every_claim_is_true(happenings in prop::collection::vec(happening(), 1..120)) {
+        let mut world = World::new(true);
+        for happening in &happenings {
+            world.happen(happening);
+        }
+        world.check_recovery();
+    }
+
+    #[test]
+    fn conflicting_values_and_old_ballots_break_no_contract(happenings in prop::collection::vec(happening(), 1..120)) {
+        let mut world = World::new(false);
+        for happening in &happenings {
+            world.happen(happening);
+        }
+        world.check_recovery();
+    }
+}
