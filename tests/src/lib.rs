@@ -1,1 +1,11 @@
-//! Being written.
+//! What the tests of the workspace share.
+//!
+//! [`repository`] is the source tree as data, for the rules that it keeps. [`world`] is a cluster of
+//! pure rings whose network, disks and time are in the test's hands; [`scenario`] drives it by golden
+//! scripts and [`chaos`] by seeded accidents.
+#![forbid(unsafe_code)]
+
+pub mod chaos;
+pub mod repository;
+pub mod scenario;
+pub mod world;

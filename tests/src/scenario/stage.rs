@@ -1,0 +1,183 @@
+//! The stage on which a script is played: a world, and how each command changes it.
+
+use std::time::Duration;
+
+use annulus_rings::{NodeId, Role};
+
+use super::command::{Command, Delivery, Selector};
+use crate::world::{Envelope, Happening, World, WorldOptions, tell, tell_role};
+
+/// Rounds after which network and disks must have settled: more would be an endless conversation.
+const SETTLE_ROUNDS_MAX: usize = 100;
+/// Attempts that an `elect` may need: a candidate may be behind and catch up first.
+const ELECTIONS_MAX: usize = 5;
+
+/// A world under the control of a script.
+#[derive(Default)]
+pub struct Stage {
+    world: Option<World>,
+}
+
+impl Stage {
+    /// Carries out one line and tells what happened.
+    ///
+    /// # Errors
+    /// The command means nothing, or cannot be carried out.
+    pub fn play(&mut self, line: &str) -> Result<Vec<String>, String> {
+        let (line, quietly) = line.strip_prefix("quietly ").map_or((line, false), |rest| (rest, true));
+        let command = Command::parse(line)?;
+        if let Command::Ring { nodes, window_slots, retain_bytes } = command {
+            let options = WorldOptions { nodes, window_slots, retain_bytes, ..WorldOptions::default() };
+            self.world = Some(World::new(options));
+        }
+        let world = self.world.as_mut().ok_or("a script begins with `ring N`")?;
+        let mut told = perform(world, command)?;
+        let happenings = std::mem::take(&mut world.happenings);
+        if !quietly {
+            told.extend(happenings.iter().map(Happening::to_string));
+        }
+        Ok(told)
+    }
+}
+
+/// Carries out a command; returns what it shows beside what happened.
+fn perform(world: &mut World, command: Command) -> Result<Vec<String>, String> {
+    match command {
+        Command::Ring { .. } => {}
+        Command::Timeout(id) => timeout(world, id),
+        Command::Pass(time) => world.advance_to(world.now() + time),
+        Command::Tick(id) => world.tick(id),
+        Command::Run(time) => run(world, time)?,
+        Command::Elect(id) => elect(world, id)?,
+        Command::Propose(id, commands) => {
+            let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+            if !world.propose(id, &commands) {
+                return Ok(vec![format!("{id:?} takes no proposal")]);
+            }
+        }
+        Command::Deliver(selector, delivery) => deliver(world, selector, delivery)?,
+        Command::Drop(selector) => drop(take(world, selector)?),
+        Command::Persist(id, records) => world.persist(id, records),
+        Command::Settle => settle(world)?,
+        Command::Crash(id, survivors) => world.crash(id, survivors),
+        Command::Start(id) => world.start(id),
+        Command::Cut(from, to) => cut(world, from, to),
+        Command::Heal => world.heal(),
+        Command::Flight => return Ok(world.flight.iter().map(tell_envelope).collect()),
+        Command::Status => return Ok(world.ids().into_iter().map(|id| tell_status(world, id)).collect()),
+    }
+    retrieve(world);
+    Ok(Vec::new())
+}
+
+fn timeout(world: &mut World, id: NodeId) {
+    world.advance_to(world.node(id).deadline());
+    world.tick(id);
+}
+
+/// Takes out of flight what a selector means.
+fn take(world: &mut World, selector: Selector) -> Result<Vec<Envelope>, String> {
+    let taken: Vec<Envelope> = world.flight.extract_if(.., |envelope| selector.matches(envelope)).collect();
+    if taken.is_empty() { Err("nothing in flight matches".to_owned()) } else { Ok(taken) }
+}
+
+fn deliver(world: &mut World, selector: Selector, delivery: Delivery) -> Result<(), String> {
+    let mut envelopes = match delivery {
+        Delivery::Copied => world.flight.iter().filter(|one| selector.matches(one)).cloned().collect(),
+        Delivery::InOrder | Delivery::Reversed => take(world, selector)?,
+    };
+    if delivery == Delivery::Reversed {
+        envelopes.reverse();
+    }
+    for envelope in envelopes {
+        world.deliver(envelope);
+    }
+    Ok(())
+}
+
+/// Delivers and persists until nothing is in flight and everything is durable.
+fn settle(world: &mut World) -> Result<(), String> {
+    for _ in 0..SETTLE_ROUNDS_MAX {
+        let envelopes = std::mem::take(&mut world.flight);
+        let mut idle = envelopes.is_empty() && world.retrievals.is_empty();
+        for envelope in envelopes {
+            world.deliver(envelope);
+        }
+        for id in world.ids() {
+            idle &= !world.node(id).is_up() || world.node(id).undurable() == 0;
+            world.persist(id, usize::MAX);
+        }
+        retrieve(world);
+        if idle {
+            return Ok(());
+        }
+    }
+    Err(format!("still busy after {SETTLE_ROUNDS_MAX} rounds"))
+}
+
+/// Lets time pass, with network and disks that work at once.
+fn run(world: &mut World, time: Duration) -> Result<(), String> {
+    let end = world.now() + time;
+    settle(world)?;
+    while world.deadline() <= end {
+        world.advance_to(world.deadline());
+        for id in world.ids() {
+            if world.node(id).deadline() <= world.now() {
+                world.tick(id);
+            }
+        }
+        settle(world)?;
+    }
+    world.advance_to(end);
+    Ok(())
+}
+
+fn elect(world: &mut World, id: NodeId) -> Result<(), String> {
+    for _ in 0..ELECTIONS_MAX {
+        timeout(world, id);
+        settle(world)?;
+        if world.node(id).role() == Some(Role::Leader) {
+            return Ok(());
+        }
+    }
+    Err(format!("{id:?} does not lead after {ELECTIONS_MAX} timeouts"))
+}
+
+fn cut(world: &mut World, from: Option<NodeId>, to: Option<NodeId>) {
+    let isolated = if to.is_none() { from } else { None };
+    for a in world.ids() {
+        for b in world.ids() {
+            let named = from.is_none_or(|from| from == a) && to.is_none_or(|to| to == b);
+            if a != b && (named || isolated == Some(b)) {
+                world.cut(a, b);
+            }
+        }
+    }
+}
+
+/// Journals answer reads at once.
+fn retrieve(world: &mut World) {
+    for retrieval in std::mem::take(&mut world.retrievals) {
+        world.retrieve(retrieval);
+    }
+}
+
+fn tell_envelope(envelope: &Envelope) -> String {
+    format!("{:?} -> {:?} {}", envelope.from, envelope.to, tell(&envelope.frame))
+}
+
+fn tell_status(world: &World, id: NodeId) -> String {
+    let node = world.node(id);
+    let (Some(role), Some(ballot)) = (node.role(), node.ballot()) else {
+        return format!("{id:?} is down with {} records", node.durable());
+    };
+    let progress = node.progress();
+    format!(
+        "{id:?} {}: proposed below {:?}, durable below {:?}, chosen below {:?}, executed below {:?}",
+        tell_role(role, ballot),
+        progress.proposed,
+        progress.durable,
+        progress.chosen,
+        progress.executed
+    )
+}

@@ -1,0 +1,236 @@
+//! The observer who sees all replicas and knows what is really chosen.
+//!
+//! It believes nothing that a replica says of itself. What is chosen it works out from the votes on
+//! the disks: a value is chosen in the moment a quorum of nodes holds votes for it in one ballot. Ids
+//! are those of the rules that a violation breaks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use annulus_rings::frame::ValueId;
+use annulus_rings::{Ballot, Frame, Kind, Message, NodeId, Progress, Role, Slot};
+
+use super::Happening;
+
+/// A rule that was broken, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// The rule.
+    pub rule: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} violated: {}", self.rule, self.what)
+    }
+}
+
+/// Fails with a violation of `$rule` unless `$condition` holds.
+macro_rules! check {
+    ($rule:literal, $condition:expr, $($what:tt)*) => {
+        if !$condition {
+            return Err(Violation { rule: $rule, what: format!($($what)*) });
+        }
+    };
+}
+
+/// The global history.
+#[derive(Default)]
+pub struct Oracle {
+    quorum: usize,
+    window_slots: u64,
+    /// The one value that each ballot may propose for each slot (G1).
+    proposed: BTreeMap<(Slot, Ballot), ValueId>,
+    /// Who holds a durable vote, by slot and ballot.
+    votes: BTreeMap<(Slot, Ballot), BTreeSet<NodeId>>,
+    /// What is really chosen (G2).
+    chosen: BTreeMap<Slot, ValueId>,
+    /// Who led in each ballot, and in which of its lives (G3, P1).
+    leaders: BTreeMap<Ballot, (NodeId, u64)>,
+    nodes: BTreeMap<NodeId, Observed>,
+}
+
+/// What the oracle knows of one node.
+#[derive(Default)]
+struct Observed {
+    lives: u64,
+    /// The highest ballot that its durable records promise.
+    promised_durable: Ballot,
+    /// The highest ballot that any of its records promises, durable or not.
+    promised: Ballot,
+    /// Its durable votes.
+    voted: BTreeMap<(Slot, Ballot), ValueId>,
+    /// The first slot that it has not reported chosen in this life.
+    reported: Slot,
+    /// Its watermarks, which only rise within a life.
+    progress: Progress,
+}
+
+type Verdict = Result<(), Violation>;
+
+impl Oracle {
+    /// An oracle of a world of so many nodes.
+    pub(super) fn new(nodes: usize, window_slots: u32) -> Oracle {
+        Oracle { quorum: nodes / 2 + 1, window_slots: u64::from(window_slots), ..Oracle::default() }
+    }
+
+    /// Slots that are chosen, whoever knows.
+    pub fn chosen_count(&self) -> usize {
+        self.chosen.len()
+    }
+
+    /// Ballots that had a leader.
+    pub fn ballots_led(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// Judges one happening.
+    pub(super) fn observe(&mut self, happening: &Happening) -> Verdict {
+        match happening {
+            Happening::Started { node, .. } => self.started(*node),
+            Happening::Sent { from, to, frame, .. } => return self.sent(*from, *to, frame),
+            Happening::Appended { node, frame, .. } => return self.appended(*node, frame),
+            Happening::Durable { node, frame, .. } => return self.durable(*node, frame),
+            Happening::Chosen { node, slot, frame } => return self.reported(*node, *slot, frame),
+            Happening::Role { node, role: Role::Leader, ballot } => return self.leads(*node, *ballot),
+            Happening::Crashed { .. }
+            | Happening::Retrieve { .. }
+            | Happening::Ignored { .. }
+            | Happening::Role { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Judges a node's watermarks after a step.
+    pub(super) fn watermarks(&mut self, node: NodeId, progress: Progress) -> Verdict {
+        let before = std::mem::replace(&mut self.node(node).progress, progress);
+        let Progress { chosen, executed, .. } = progress;
+        check!("T2", executed <= chosen, "{node:?} executed beyond what is chosen: {progress:?}");
+        let rises = executed >= before.executed && chosen >= before.chosen;
+        check!("T2", rises, "{node:?} went back from {before:?} to {progress:?}");
+        Ok(())
+    }
+
+    fn started(&mut self, node: NodeId) {
+        let observed = self.nodes.entry(node).or_default();
+        observed.lives += 1;
+        observed.reported = Slot(0);
+        observed.progress = Progress::default();
+        // What was not durable is gone: the promises in it were never given.
+        observed.promised = observed.promised_durable;
+    }
+
+    fn sent(&mut self, from: NodeId, to: NodeId, frame: &Frame) -> Verdict {
+        let header = frame.header();
+        check!("addressing", from != to, "{from:?} sends to itself: {frame:?}");
+        check!(
+            "addressing",
+            header.sender == from || header.kind == Kind::Accept,
+            "{from:?} forges {frame:?}"
+        );
+        let message = Message::decode(&header);
+        check!("form", message.is_ok(), "{from:?} sends a malformed {frame:?}");
+        match message.expect("checked above") {
+            Message::Accept { .. } => self.proposes(frame)?,
+            Message::Promise { .. } => {
+                let promised = self.node(from).promised_durable;
+                check!(
+                    "A2",
+                    header.ballot <= promised,
+                    "{from:?} promises {} and durable is {promised}",
+                    header.ballot
+                );
+            }
+            Message::Accepted { first, last, digest, .. } => {
+                self.acknowledges(from, header.ballot, first, last, digest)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// One value per slot and ballot, and never more than α slots that the proposer does not know chosen.
+    fn proposes(&mut self, frame: &Frame) -> Verdict {
+        let header = frame.header();
+        let (slot, ballot, value) = (header.slot, header.ballot, frame.value());
+        let before = *self.proposed.entry((slot, ballot)).or_insert(value);
+        check!("G1", before == value, "{ballot} proposes two values for {slot:?}");
+        let open = slot.0.saturating_sub(header.chosen.0);
+        check!("P7", open < self.window_slots, "{ballot} proposes {slot:?}, {open} beyond its chosen prefix");
+        Ok(())
+    }
+
+    /// An Accepted leaves only when every vote that it speaks of is durable, with the value it names.
+    fn acknowledges(&self, node: NodeId, ballot: Ballot, first: Slot, last: Slot, digest: u64) -> Verdict {
+        let mut expected = 0;
+        for slot in (first.0..=last.0).map(Slot) {
+            let vote = self.nodes.get(&node).and_then(|observed| observed.voted.get(&(slot, ballot)));
+            check!("A4", vote.is_some(), "{node:?} acknowledges {slot:?} in {ballot} without a durable vote");
+            expected = ValueId::fold(expected, slot, *vote.expect("checked above"));
+        }
+        check!("P8", digest == expected, "{node:?} acknowledges other values in {first:?}..={last:?}");
+        Ok(())
+    }
+
+    fn appended(&mut self, node: NodeId, frame: &Frame) -> Verdict {
+        let header = frame.header();
+        if !matches!(header.kind, Kind::Prepare | Kind::Accept) {
+            return Ok(());
+        }
+        let promised = self.node(node).promised;
+        check!("A3", header.ballot >= promised, "{node:?} promised {promised} and takes {frame:?}");
+        self.node(node).promised = header.ballot;
+        if header.kind == Kind::Accept { self.proposes(frame) } else { Ok(()) }
+    }
+
+    fn durable(&mut self, node: NodeId, frame: &Frame) -> Verdict {
+        let header = frame.header();
+        let observed = self.node(node);
+        match header.kind {
+            Kind::Prepare => observed.promised_durable = observed.promised_durable.max(header.ballot),
+            Kind::Accept => {
+                observed.promised_durable = observed.promised_durable.max(header.ballot);
+                observed.voted.insert((header.slot, header.ballot), frame.value());
+                return self.voted(node, header.slot, header.ballot);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn voted(&mut self, node: NodeId, slot: Slot, ballot: Ballot) -> Verdict {
+        let votes = self.votes.entry((slot, ballot)).or_default();
+        votes.insert(node);
+        if votes.len() >= self.quorum {
+            let value = self.proposed[&(slot, ballot)];
+            let before = *self.chosen.entry(slot).or_insert(value);
+            check!("G2", before == value, "{slot:?} is chosen again in {ballot}, with another value");
+        }
+        Ok(())
+    }
+
+    /// A replica may only believe what is true, in order and without gaps.
+    fn reported(&mut self, node: NodeId, slot: Slot, frame: &Frame) -> Verdict {
+        let truth = self.chosen.get(&slot).copied();
+        check!("L2", truth.is_some(), "{node:?} believes {slot:?} chosen, and no quorum voted for it");
+        check!("G4", truth == Some(frame.value()), "{node:?} believes in another value of {slot:?}");
+        let expected = self.node(node).reported;
+        check!("L4", slot == expected, "{node:?} reports {slot:?} where {expected:?} is next");
+        self.node(node).reported = slot.next();
+        Ok(())
+    }
+
+    fn leads(&mut self, node: NodeId, ballot: Ballot) -> Verdict {
+        let life = self.node(node).lives;
+        check!("G3", ballot.node == node, "{node:?} leads in {ballot}, which is not its own");
+        let before = self.leaders.insert(ballot, (node, life));
+        check!("P1", before.is_none_or(|led| led == (node, life)), "{node:?} leads again in {ballot}");
+        Ok(())
+    }
+
+    fn node(&mut self, node: NodeId) -> &mut Observed {
+        self.nodes.entry(node).or_default()
+    }
+}
