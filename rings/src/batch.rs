@@ -1,10 +1,11 @@
 //! Batches: the value of a slot.
 //!
 //! ```text
-//!  0  time_ns   u64   replicated wall-clock time, nanoseconds since 1970, never below an earlier slot's
+//!  0  time_ns   u64   wall-clock time of the leader that sealed it, nanoseconds since 1970; 0 in a no-op
 //!  8  { bytes u32, command }*
 //! ```
-//! A batch with no command is the no-op that fills a gap (P5). All numbers are little-endian.
+//! A batch with no command is the no-op that fills a gap (P5). Replicated time is the highest `time_ns` of
+//! the slots executed so far: a batch keeps its bytes whoever proposes it, so times alone may step back. All numbers are little-endian.
 
 use bytes::{BufMut, BytesMut};
 
@@ -119,19 +120,11 @@ impl Batch {
     }
 
     /// The value that fills a gap: no commands.
-    pub(crate) fn no_op(pool: &mut FramePool, time_ns: u64) -> Batch {
+    pub(crate) fn no_op(pool: &mut FramePool) -> Batch {
         let mut buffer = pool.take(HEADER_BYTES + BATCH_HEADER_BYTES);
         buffer.resize(HEADER_BYTES, 0);
-        buffer.put_u64_le(time_ns);
+        buffer.put_u64_le(0);
         Batch { buffer, commands: 0 }
-    }
-
-    /// Sees to it that the replicated time is not below `floor_ns`, and tells it.
-    pub(crate) fn raise_time_ns(&mut self, floor_ns: u64) -> u64 {
-        let room = self.buffer[HEADER_BYTES..].first_chunk_mut().expect("a batch has a time");
-        let time_ns = u64::from_le_bytes(*room).max(floor_ns);
-        *room = time_ns.to_le_bytes();
-        time_ns
     }
 
     /// Commands in the batch.
@@ -170,7 +163,7 @@ impl<'a> Commands<'a> {
         Commands { time_ns: u64::from_le_bytes(*time), rest, left: frame.header().commands }
     }
 
-    /// The replicated time of the batch, nanoseconds since 1970.
+    /// When its leader sealed the batch, nanoseconds since 1970; 0 in a no-op.
     pub fn time_ns(&self) -> u64 {
         self.time_ns
     }

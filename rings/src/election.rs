@@ -86,6 +86,7 @@ pub struct Candidate {
 /// Which parts of one member's promise have arrived.
 #[derive(Clone, Default)]
 struct Parts {
+    base: Slot,
     seen: Vec<bool>,
 }
 
@@ -116,15 +117,17 @@ impl Candidate {
         ensures!(P3, self.reported[&header.slot].header().ballot >= header.ballot);
     }
 
-    /// Takes part `part` of `parts` of the promise of the member at `index`; true when it is whole.
-    pub fn part(&mut self, index: usize, part: u32, parts: u32) -> bool {
-        let seen = &mut self.parts[index].seen;
-        if seen.len() != parts as usize {
-            // Another count: the acceptor answered again with more or less to report. Start over.
-            *seen = vec![false; parts as usize];
+    /// Takes part `part` of `parts` of the promise of the member at `index`, which knows every slot below
+    /// `base`; true when it is whole.
+    pub fn part(&mut self, index: usize, part: u32, parts: u32, base: Slot) -> bool {
+        let held = &mut self.parts[index];
+        if held.seen.len() != parts as usize || held.base != base {
+            // The acceptor answered again and learned something in between, so it may have cut its votes
+            // differently: parts of two answers never make a promise. Start over.
+            *held = Parts { base, seen: vec![false; parts as usize] };
         }
-        seen[part as usize] = true;
-        seen.iter().all(|seen| *seen)
+        held.seen[part as usize] = true;
+        held.seen.iter().all(|seen| *seen)
     }
 
     /// Counts the whole promise of the member at `index`, which knows every slot below `base`.

@@ -136,8 +136,6 @@ pub struct Ring {
     seen: Ballot,
     /// The chosen prefix that the journal alone would give back.
     marked: Slot,
-    /// The highest replicated time of any batch accepted, ns since 1970.
-    batch_time_ns: u64,
     ignored: [u64; IGNORED_COUNT],
 }
 
@@ -153,7 +151,6 @@ impl Ring {
             jitter: Jitter::new(options.seed),
             seen: Ballot::ZERO,
             marked: Slot(0),
-            batch_time_ns: 0,
             ignored: [0; IGNORED_COUNT],
             options,
         }

@@ -11,7 +11,7 @@ use annulus_rings::configuration::Configuration;
 use annulus_rings::frame::HEADER_BYTES;
 use annulus_rings::{
     Ballot, ClusterId, ConfigurationId, Event, Frame, FrameHeader, FramePool, Incarnation, Input, Kind, Lsn,
-    Message, NodeId, Outbox, Recovering, Ring, RingId, RingOptions, Slot, Time,
+    Message, NodeId, Outbox, Recovering, Ring, RingId, RingOptions, Role, Slot, Time,
 };
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -86,6 +86,7 @@ enum Happening {
     Propose,
     Persist { frames: u64 },
     Later { ms: u64 },
+    Campaign { sender: u16, votes: Vec<(u64, u64)> },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -111,10 +112,12 @@ fn happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(sender, base, votes)| Happening::Promise { sender, base, votes }),
         1 => (sender.clone(), answers, 0..9u64, prop::array::uniform4(0..4u64), 0..9u64)
             .prop_map(|(sender, kind, round, words, slot)| Happening::Answer { sender, kind, round, words, slot }),
-        1 => (sender, 0..9u64, 1..4u64).prop_map(|(sender, first, count)| Happening::Learn { sender, first, count }),
+        1 => (sender.clone(), 0..9u64, 1..4u64).prop_map(|(sender, first, count)| Happening::Learn { sender, first, count }),
         3 => Just(Happening::Propose),
         4 => (1..4u64).prop_map(|frames| Happening::Persist { frames }),
         2 => (1..150u64).prop_map(|ms| Happening::Later { ms }),
+        1 => (sender, prop::collection::vec((0..9u64, 0..9u64), 0..4))
+            .prop_map(|(sender, votes)| Happening::Campaign { sender, votes }),
     ]
 }
 
@@ -128,6 +131,9 @@ struct World {
     executed: u64,
     chosen: BTreeMap<u64, u64>,
     promised_out: Ballot,
+    campaign: Ballot,
+    led: bool,
+    claimed: u64,
     batch: BatchBuilder,
     /// When every value of a slot is the same, claims of what is chosen are true.
     is_consistent: bool,
@@ -146,18 +152,31 @@ impl World {
             executed: 0,
             chosen: BTreeMap::new(),
             promised_out: Ballot::ZERO,
+            campaign: Ballot::ZERO,
+            led: false,
+            claimed: 0,
             batch: BatchBuilder::new(4096, 16),
             is_consistent,
         }
     }
 
+    /// The payload for `slot`: in a consistent world what this ring proposed there itself, or a value that
+    /// is the same for everybody.
     fn value(&self, slot: u64, value: u8) -> Vec<u8> {
-        payload(if self.is_consistent { slot as u8 } else { value })
+        if !self.is_consistent {
+            return payload(value);
+        }
+        let own = self.last_accept(slot).filter(|frame| frame.header().sender == SELF);
+        own.map_or_else(|| payload(slot as u8), |frame| frame.payload().to_vec())
     }
 
     /// Watermarks claim what is chosen: only a consistent world can make true claims.
-    fn claim(&self, chosen: u64) -> u64 {
-        if self.is_consistent { chosen } else { 0 }
+    fn claim(&mut self, chosen: u64) -> u64 {
+        if !self.is_consistent {
+            return 0;
+        }
+        self.claimed = self.claimed.max(chosen);
+        chosen
     }
 
     fn happen(&mut self, happening: &Happening) {
@@ -195,6 +214,9 @@ impl World {
                 ));
             }
             Happening::Accepted { sender, own, round, first, last } => {
+                if !self.is_consistent {
+                    return; // Votes would choose, and what is chosen here conflicts with what comes next.
+                }
                 let ballot = if own { self.ring.ballot() } else { ballot(round, 2) };
                 let digest = (first..=last).fold(0, |digest, slot| {
                     let value = self
@@ -218,16 +240,37 @@ impl World {
                 self.persisted = (self.persisted + frames).min(self.records.len() as u64);
                 self.step(Input::Persisted(Lsn(self.persisted)));
             }
-            Happening::Later { ms } => {
-                self.now = self.now + Duration::from_millis(ms);
-                self.step(Input::Tick);
-            }
+            Happening::Later { ms } => self.later(ms),
+            Happening::Campaign { sender, ref votes } => self.campaign(sender, votes),
         }
+    }
+
+    fn later(&mut self, ms: u64) {
+        self.now = self.now + Duration::from_millis(ms);
+        self.step(Input::Tick);
+    }
+
+    fn persist_all(&mut self) {
+        self.persisted = self.records.len() as u64;
+        self.step(Input::Persisted(Lsn(self.persisted)));
+    }
+
+    /// Silence, then one peer that goes along: mostly ends in leadership.
+    fn campaign(&mut self, sender: u16, votes: &[(u64, u64)]) {
+        self.later(500);
+        self.receive(frame(sender, self.campaign, Kind::PreVoted, 0, 0, [1, 0, 0, 0], &[]));
+        self.persist_all();
+        self.promise(sender, 0, votes);
+        let known = self.ring.progress().chosen.0;
+        if known < self.claimed {
+            self.learn(sender, known, self.claimed - known);
+        }
+        self.led |= self.ring.role() == Role::Leader;
     }
 
     fn promise(&mut self, sender: u16, base: u64, votes: &[(u64, u64)]) {
         let own = self.ring.ballot();
-        let base = self.claim(base);
+        let base = self.claim(base.max(self.claimed));
         let from = self
             .records
             .iter()
@@ -245,6 +288,7 @@ impl World {
 
     fn learn(&mut self, sender: u16, first: u64, count: u64) {
         let mut inner = Vec::new();
+        self.claim(first + count);
         for slot in first..first + count {
             // The ballot of what is taught is the highest in which anybody can have voted.
             let frame =
@@ -305,6 +349,7 @@ impl World {
         let header = frame.header();
         let durable = &self.records[..self.persisted as usize];
         match Message::decode(&header).unwrap() {
+            Message::PreVote { .. } => self.campaign = header.ballot,
             Message::Promise { .. } => {
                 // A vote implies a promise of its ballot (A1).
                 let is_durable = durable.iter().any(|record| {
@@ -352,7 +397,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn contracts_hold_when_every_claim_is_true(happenings in prop::collection::vec(happening(), 1..120)) {

@@ -100,9 +100,7 @@ impl Ring {
             }
             requires!(A3, held.ballot < ballot);
         }
-        let batch =
-            Commands::parse(frame.payload(), frame.header().commands).map_err(|_| Ignored::Malformed)?;
-        self.batch_time_ns = self.batch_time_ns.max(batch.time_ns());
+        Commands::parse(frame.payload(), frame.header().commands).map_err(|_| Ignored::Malformed)?;
         if ballot > self.acceptor.promised() {
             self.mark_chosen(out);
         }

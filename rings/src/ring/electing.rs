@@ -155,7 +155,7 @@ impl Ring {
         for vote in votes {
             candidate.report(vote);
         }
-        if candidate.part(index, promised.part, promised.parts) {
+        if candidate.part(index, promised.part, promised.parts, promised.base) {
             candidate.promise(index, header.sender, promised.base);
         }
         self.lead_if_elected(now, out);

@@ -24,13 +24,12 @@ impl Ring {
 
     /// Phase 2a: encodes the batch once, and gives the same frame to the journal and to every follower.
     /// It is sent before it is durable here; the own vote counts only when it is.
-    fn propose(&mut self, now: Time, mut batch: Batch, out: &mut Outbox) {
+    fn propose(&mut self, now: Time, batch: Batch, out: &mut Outbox) {
         let Mode::Leader(leader) = &mut self.mode else { return };
         let slot = leader.take_slot(self.log.chosen(), self.options.window_slots);
         let ballot = leader.ballot;
         requires!(P6, self.log.get(slot).is_none_or(|held| held.ballot < ballot));
 
-        self.batch_time_ns = batch.raise_time_ns(self.batch_time_ns);
         let mut header = self.header(ballot);
         header.commands = batch.commands;
         Message::Accept { slot }.fill(&mut header);
@@ -53,7 +52,7 @@ impl Ring {
             }
             let batch = match leader.recovered.remove(&slot) {
                 Some(frame) => Batch::copy_of(&frame, &mut out.pool),
-                None => Batch::no_op(&mut out.pool, self.batch_time_ns),
+                None => Batch::no_op(&mut out.pool),
             };
             self.propose(now, batch, out);
         }

@@ -192,7 +192,6 @@ impl Ring {
             let FrameHeader { slot, ballot, .. } = frame.header();
             self.see(ballot);
             self.acceptor.promise(ballot.max(self.acceptor.promised()), lsn);
-            self.batch_time_ns = self.batch_time_ns.max(Commands::of(&frame).time_ns());
             match self.log.get(slot) {
                 Some(held) if held.value == frame.value() => self.log.choose(slot),
                 held => {

@@ -72,8 +72,7 @@ impl Recovering {
     /// A vote that was cast.
     fn accepted(&mut self, frame: &Frame) -> Result<(), Ignored> {
         let header = frame.header();
-        let batch = Commands::parse(frame.payload(), header.commands).map_err(|_| Ignored::Malformed)?;
-        self.ring.batch_time_ns = self.ring.batch_time_ns.max(batch.time_ns());
+        Commands::parse(frame.payload(), header.commands).map_err(|_| Ignored::Malformed)?;
         self.ring.acceptor.promise(header.ballot, Lsn(0));
         if header.slot >= self.ring.log.floor() {
             self.ring.log.put(header.slot, Entry::accepted(frame.clone(), Lsn(0), Time(0)));
