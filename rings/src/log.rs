@@ -169,3 +169,162 @@ impl Log {
         self.floor = self.floor.next();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::collections::btree_map::Entry;
+
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    use super::{Frame, Log, Lsn, Slot, Time};
+    use crate::Ballot;
+    use crate::batch::Batch;
+    use crate::frame::HEADER_BYTES;
+    use crate::{ClusterId, ConfigurationId, FrameHeader, FramePool, Incarnation, Kind, NodeId, RingId};
+
+    fn accepted(slot: u64, round: u64, lsn: u64, padding: usize) -> super::Entry {
+        let header = FrameHeader {
+            kind: Kind::Accept,
+            cluster: ClusterId(1),
+            ring: RingId(1),
+            configuration: ConfigurationId(1),
+            sender: NodeId(1),
+            ballot: Ballot { round, node: NodeId(1), incarnation: Incarnation(1) },
+            slot: Slot(slot),
+            chosen: Slot(0),
+            commands: 0,
+            words: [0; 4],
+        };
+        let mut buffer = BytesMut::zeroed(HEADER_BYTES);
+        buffer.extend_from_slice(&slot.to_le_bytes());
+        buffer.resize(buffer.len() + padding, 0);
+        super::Entry::accepted(Frame::seal(buffer, &header), Lsn(lsn), Time(0))
+    }
+
+    #[derive(Clone, Debug)]
+    enum Action {
+        Put { ahead: u64, padding: usize },
+        Choose { ahead: u64 },
+        Persist { ahead: u64 },
+        Execute,
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            (0..8u64, 0..200usize).prop_map(|(ahead, padding)| Action::Put { ahead, padding }),
+            (0..8u64).prop_map(|ahead| Action::Choose { ahead }),
+            (0..4u64).prop_map(|ahead| Action::Persist { ahead }),
+            Just(Action::Execute),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens, the log holds what a map without limits holds, from its floor on.
+        #[test]
+        fn the_log_agrees_with_a_map(actions in prop::collection::vec(action(), 0..200)) {
+            let mut log = Log::new(500);
+            let mut model: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
+            let (mut lsn, mut persisted) = (0, 0);
+            for action in actions {
+                match action {
+                    Action::Put { ahead, padding } => {
+                        let slot = log.chosen().0 + ahead;
+                        if let Entry::Vacant(vacant) = model.entry(slot) {
+                            lsn += 1;
+                            log.put(Slot(slot), accepted(slot, 1, lsn, padding));
+                            vacant.insert((lsn, false));
+                        }
+                    }
+                    Action::Choose { ahead } => {
+                        let slot = log.chosen().0 + ahead;
+                        if let Some(held) = model.get_mut(&slot) {
+                            log.choose(Slot(slot));
+                            held.1 = true;
+                        }
+                    }
+                    Action::Persist { ahead } => {
+                        persisted = (persisted + ahead).min(lsn);
+                        log.persisted(Lsn(persisted));
+                    }
+                    Action::Execute => {
+                        if log.executed() < log.chosen() {
+                            log.execute(log.executed());
+                        }
+                    }
+                }
+                while let Some((slot, frame)) = log.advance() {
+                    prop_assert!(model[&slot.0].1);
+                    prop_assert_eq!(frame.header().slot, slot);
+                }
+                log.invariants();
+                for (slot, (lsn, chosen)) in model.range(log.floor().0..) {
+                    let held = log.get(Slot(*slot)).expect("held");
+                    prop_assert_eq!((held.lsn.0, held.chosen), (*lsn, *chosen));
+                }
+                let prefix = (0..u64::MAX).take_while(|slot| model.get(slot).is_some_and(|held| held.1)).count() as u64;
+                prop_assert_eq!(log.chosen().0, prefix);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "contract L1")]
+    fn a_chosen_value_is_never_replaced_by_another() {
+        let mut log = Log::new(0);
+        log.put(Slot(0), accepted(0, 1, 1, 0));
+        log.choose(Slot(0));
+        log.put(Slot(0), accepted(0, 2, 2, 9));
+    }
+
+    #[test]
+    #[should_panic(expected = "contract A5")]
+    fn a_second_value_in_one_ballot_is_never_held() {
+        let mut log = Log::new(0);
+        log.put(Slot(0), accepted(0, 1, 1, 0));
+        log.put(Slot(0), accepted(0, 1, 2, 9));
+    }
+
+    #[test]
+    #[should_panic(expected = "contract A3")]
+    fn a_vote_in_a_lower_ballot_never_replaces_a_higher_one() {
+        let mut log = Log::new(0);
+        log.put(Slot(0), accepted(0, 2, 1, 0));
+        log.put(Slot(0), accepted(0, 1, 2, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "contract A8")]
+    fn nothing_is_held_below_the_floor() {
+        let mut log = Log::new(0);
+        log.put(Slot(0), accepted(0, 1, 1, 0));
+        log.choose(Slot(0));
+        log.advance().unwrap();
+        log.persisted(Lsn(1));
+        log.execute(Slot(0));
+        log.put(Slot(0), accepted(0, 2, 2, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "contract L4")]
+    fn slots_are_executed_in_order() {
+        let mut log = Log::new(0);
+        for slot in 0..2 {
+            log.put(Slot(slot), accepted(slot, 1, slot + 1, 0));
+            log.choose(Slot(slot));
+            log.advance().unwrap();
+        }
+        log.execute(Slot(1));
+    }
+
+    #[test]
+    fn a_value_proposed_again_keeps_its_identity() {
+        let mut pool = FramePool::new(1 << 12);
+        let first = accepted(3, 1, 1, 40).frame;
+        let again = Batch::copy_of(&first, &mut pool);
+        let mut header = first.header();
+        header.ballot.round = 9;
+        assert_eq!(Frame::seal(again.buffer, &header).value(), first.value());
+    }
+}

@@ -88,3 +88,50 @@ impl Leader {
         configuration.is_quorum(votes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ConfigurationId, Incarnation, NodeId};
+
+    fn leader(base: u64) -> Leader {
+        let ballot = Ballot { round: 1, node: NodeId(1), incarnation: Incarnation(1) };
+        Leader::new(ballot, Slot(base), BTreeMap::new(), 3, Time(0))
+    }
+
+    #[test]
+    fn each_slot_is_taken_once_and_in_order() {
+        let mut leader = leader(5);
+        assert_eq!(leader.take_slot(Slot(5), 4), Slot(5));
+        assert_eq!(leader.take_slot(Slot(5), 4), Slot(6));
+    }
+
+    #[test]
+    #[should_panic(expected = "contract P7")]
+    fn no_slot_beyond_the_window_is_taken() {
+        let mut leader = leader(5);
+        for _ in 0..5 {
+            leader.take_slot(Slot(5), 4);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "contract P4")]
+    fn no_slot_below_the_base_is_taken() {
+        let mut leader = leader(5);
+        leader.next = Slot(4);
+        leader.take_slot(Slot(5), 4);
+    }
+
+    #[test]
+    fn contact_is_lost_when_a_quorum_is_silent() {
+        let members: Vec<NodeId> = (1..=3).map(NodeId).collect();
+        let configuration = Configuration::new(ConfigurationId(1), Slot(0), &members).unwrap();
+        let timeout = Duration::from_millis(10);
+        let late = Time(0) + Duration::from_millis(11);
+        let mut leader = leader(0);
+        assert!(!leader.has_contact(0, &configuration, timeout, late));
+        leader.hear(2, late);
+        assert!(leader.has_contact(0, &configuration, timeout, late));
+    }
+}

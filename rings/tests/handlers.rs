@@ -219,9 +219,7 @@ impl World {
                 }
                 let ballot = if own { self.ring.ballot() } else { ballot(round, 2) };
                 let digest = (first..=last).fold(0, |digest, slot| {
-                    let value = self
-                        .last_accept(slot)
-                        .map_or(annulus_rings::frame::ValueId(0), |frame| frame.value());
+                    let value = self.last_accept(slot).map_or(annulus_rings::frame::ValueId(0), Frame::value);
                     annulus_rings::frame::ValueId::fold(digest, Slot(slot), value)
                 });
                 self.receive(frame(sender, ballot, Kind::Accepted, last, 0, [first, digest, 5, 0], &[]));
