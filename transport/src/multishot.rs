@@ -1,0 +1,151 @@
+//! Receiving by io_uring: one lasting operation per connection, into buffers that the kernel picks.
+//!
+//! No BUNDLE: kernels from 6.13.11 on deliver the buffers of a bundle out of order (liburing #1409).
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
+
+use annulus_rings::Frame;
+use bytes::BytesMut;
+
+use crate::buffer_ring::BufferRing;
+use crate::receive::{Receive, ReceiveError, Source};
+use crate::uring::{Completion, Uring};
+
+/// Buffers for all connections of a core: 4 MiB, more than a core takes in during one turn.
+const BUFFER_COUNT: u16 = 64;
+const BUFFER_GROUP: u16 = 0;
+/// Completions that fit before the kernel ends an operation, which is then armed again.
+const RING_ENTRIES: u32 = 256;
+
+/// The multishot receive path.
+pub(crate) struct MultishotReceive {
+    ring: Uring,
+    buffers: BufferRing,
+    links: Vec<Link>,
+}
+
+/// One connection.
+#[derive(Default)]
+struct Link {
+    /// `None` between connections.
+    fd: Option<RawFd>,
+    /// Tells the completions of this connection from those of an earlier one at the same index.
+    generation: u32,
+    armed: bool,
+    /// What arrived and was not split yet. Bounded by the buffers that one gather can find.
+    arrived: VecDeque<BytesMut>,
+    /// What comes after the last of them.
+    end: Option<ReceiveError>,
+}
+
+impl Link {
+    fn user_data(&self, index: usize) -> u64 {
+        u64::from(self.generation) << 32 | index as u64
+    }
+}
+
+impl MultishotReceive {
+    pub(crate) fn new() -> io::Result<MultishotReceive> {
+        let ring = Uring::new(RING_ENTRIES)?;
+        let buffers = BufferRing::new(BUFFER_GROUP, BUFFER_COUNT);
+        ring.register_buffers(&buffers)?;
+        Ok(MultishotReceive { ring, buffers, links: Vec::new() })
+    }
+
+    fn completed(&mut self, completion: Completion) {
+        let bytes = usize::try_from(completion.result).unwrap_or(0);
+        let arrived = completion.buffer.map(|index| self.buffers.take(index, bytes));
+        let Some(link) = self.links.get_mut(completion.user_data as u32 as usize) else { return };
+        if link.generation != (completion.user_data >> 32) as u32 {
+            return;
+        }
+        link.armed = completion.more;
+        match completion.result {
+            0 => link.end = Some(ReceiveError::Closed),
+            // Every buffer was taken: this gather has put them back, so arming again goes on.
+            error if error == -libc::ENOBUFS => {}
+            error if error < 0 => link.end = Some(io::Error::from_raw_os_error(-error).into()),
+            _ => link.arrived.extend(arrived),
+        }
+    }
+
+    /// Arms every connection that the kernel has stopped serving.
+    fn rearm(&mut self) -> io::Result<()> {
+        for (index, link) in self.links.iter_mut().enumerate() {
+            if let (Some(fd), false, None) = (link.fd, link.armed, &link.end) {
+                self.ring.receive_multishot(fd, &self.buffers, link.user_data(index))?;
+                link.armed = true;
+            }
+        }
+        if self.ring.has_unsubmitted() { self.ring.enter() } else { Ok(()) }
+    }
+}
+
+impl Receive for MultishotReceive {
+    fn attach(&mut self, index: usize, stream: &TcpStream) -> io::Result<()> {
+        if self.links.len() <= index {
+            self.links.resize_with(index + 1, Link::default);
+        }
+        self.links[index].fd = Some(stream.as_raw_fd());
+        self.rearm()
+    }
+
+    fn detach(&mut self, index: usize) -> io::Result<()> {
+        let Some(link) = self.links.get_mut(index) else { return Ok(()) };
+        let name = link.user_data(index);
+        let generation = link.generation.wrapping_add(1);
+        let old = std::mem::replace(link, Link { generation, ..Link::default() });
+        if old.armed {
+            self.ring.cancel(name)?;
+            self.ring.enter()?;
+        }
+        Ok(())
+    }
+
+    fn gather(&mut self) -> io::Result<()> {
+        if !self.ring.is_pending() {
+            return Ok(());
+        }
+        self.ring.enter()?;
+        while let Some(completion) = self.ring.complete() {
+            self.completed(completion);
+        }
+        self.rearm()
+    }
+
+    fn receive(
+        &mut self,
+        index: usize,
+        from: Source<'_>,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), ReceiveError> {
+        let Some(link) = self.links.get_mut(index) else { return Ok(()) };
+        while let Some(chunk) = link.arrived.pop_front() {
+            from.statistics.reads += 1;
+            from.statistics.bytes_received += chunk.len() as u64;
+            from.splitter.absorb(chunk, |frame| frames.push(frame))?;
+        }
+        link.end.take().map_or(Ok(()), Err)
+    }
+
+    fn needs_readiness(&self) -> bool {
+        false
+    }
+
+    fn is_pending(&mut self) -> bool {
+        self.ring.is_pending()
+    }
+
+    fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()> {
+        self.ring.register_wake(eventfd)
+    }
+}
+
+impl Drop for MultishotReceive {
+    fn drop(&mut self) {
+        self.ring.unregister_buffers(&self.buffers);
+    }
+}
