@@ -59,7 +59,7 @@ pub enum Input {
     Propose(Batch),
     /// The journal holds everything up to here.
     Persisted(Lsn),
-    /// The state machine has executed this slot, the one after the last that it executed.
+    /// The state machine has executed every slot up to and including this one.
     Executed(Slot),
     /// A deadline may have passed: see [`Ring::deadline`].
     Tick,

@@ -204,10 +204,12 @@ impl Ring {
         }
     }
 
-    /// The state machine has executed `slot` (L4).
-    pub(super) fn executed(&mut self, slot: Slot) {
-        requires!(L5, slot < self.log.chosen());
-        self.log.execute(slot);
+    /// The state machine has executed every slot up to and including `last` (L4).
+    pub(super) fn executed(&mut self, last: Slot) {
+        requires!(L5, last < self.log.chosen());
+        for slot in (self.log.executed().0..=last.0).map(Slot) {
+            self.log.execute(slot);
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Recovering {
         Ok(())
     }
 
-    /// The state machine has executed `slot`, the one after the last that it executed.
+    /// The state machine has executed every slot up to and including `slot`.
     pub fn executed(&mut self, slot: Slot) {
         self.ring.executed(slot);
     }
