@@ -1,1 +1,56 @@
-//! Being written.
+//! Durable frames: the journal of a core.
+//!
+//! A core has one [`Journal`], shared by all its rings. Frames go in as they came off the wire; a group
+//! write makes everything durable that arrived during the one before; [`Journal::poll`] says how far.
+//! The device behind it is a [`Disk`]: [`FileDisk`] on io_uring, [`MemoryDisk`] (volatile), or a
+//! simulated one.
+//!
+//! A [`DataDir`] says whose files these are and keeps other processes out. [`Unrecovered::recover`]
+//! reads a journal back, tells a torn tail from lost history, and gives a [`Journal`] that can be
+//! appended to. [`JournalInspector`] looks at one without touching it.
+#![deny(unsafe_code)]
+
+mod block;
+#[allow(unsafe_code)]
+mod buffer;
+mod data_dir;
+mod disk;
+mod error;
+mod file_disk;
+#[allow(unsafe_code)]
+mod helper;
+mod identity;
+mod index;
+mod inspect;
+mod journal;
+mod memory_disk;
+mod options;
+#[allow(unsafe_code)]
+mod preparer;
+mod recovery;
+mod retrieval;
+mod segment;
+mod segment_files;
+mod statistics;
+mod superblock;
+#[allow(unsafe_code)]
+mod uring;
+mod walk;
+
+pub use block::{BLOCK_ALIGN_BYTES, BlockHeader, JOURNAL_VERSION, SECTOR_BYTES};
+pub use buffer::AlignedBuffer;
+pub use data_dir::{CoreDirectory, DataDir, inspect_superblock};
+pub use disk::{Completion, Disk, DiskKind, SegmentFile, Segments};
+pub use error::{Busy, OpenError, Poisoned, RecoverError};
+pub use file_disk::FileDisk;
+pub use identity::{Identity, Position, SegmentId};
+pub use inspect::{BlockReport, JournalInspector, TailReport};
+pub use journal::Journal;
+pub use memory_disk::MemoryDisk;
+pub use options::{JournalOptions, SyncMode};
+pub use recovery::Unrecovered;
+pub use retrieval::Retrieved;
+pub use segment::{FIRST_BLOCK_OFFSET, SegmentHeader};
+pub use segment_files::SegmentFiles;
+pub use statistics::JournalStatistics;
+pub use superblock::{DATA_VERSION, Superblock};

@@ -1,0 +1,122 @@
+//! A thread beside the core for what would block it: making segments, reading old ones.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// What the helper's work may look at while it runs.
+#[derive(Clone, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Whether the disk is being closed: give up.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The eventfd of the core, which helpers signal when they have done something.
+#[derive(Clone, Default)]
+pub(crate) struct WakeFd(Arc<Mutex<Option<File>>>);
+
+impl WakeFd {
+    /// Signals `eventfd` from now on.
+    pub(crate) fn set(&self, eventfd: RawFd) -> io::Result<()> {
+        // SAFETY: the caller of `register_wake` passes a descriptor that is open during the call, and
+        // it is used for nothing but making an own duplicate.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(eventfd) };
+        let own = File::from(borrowed.try_clone_to_owned()?);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
+        Ok(())
+    }
+
+    fn signal(&self) {
+        if let Some(eventfd) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            // An eventfd refuses only when its counter is full: then it is signalled already.
+            let _ = (&*eventfd).write(&1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// A thread that does jobs in order. Dropping it waits for the job at hand, so that nothing touches the
+/// directory after its lock is released.
+pub(crate) struct Helper<Job, Done> {
+    jobs: Option<Sender<Job>>,
+    done: Receiver<Done>,
+    /// Jobs that were given and not collected.
+    pending: usize,
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<Job: Send + 'static, Done: Send + 'static> Helper<Job, Done> {
+    /// Starts the thread.
+    pub(crate) fn spawn(
+        name: &str,
+        wake: WakeFd,
+        mut work: impl FnMut(Job, &Stop) -> Done + Send + 'static,
+    ) -> io::Result<Helper<Job, Done>> {
+        let (jobs, given) = channel::<Job>();
+        let (finished, done) = channel();
+        let stop = Stop::default();
+        let asked = stop.clone();
+        let body = move || {
+            leave_the_core();
+            for job in given {
+                if asked.is_asked() || finished.send(work(job, &asked)).is_err() {
+                    return;
+                }
+                wake.signal();
+            }
+        };
+        let thread = std::thread::Builder::new().name(name.into()).spawn(body)?;
+        Ok(Helper { jobs: Some(jobs), done, pending: 0, stop, thread: Some(thread) })
+    }
+
+    /// Gives it a job.
+    pub(crate) fn give(&mut self, job: Job) {
+        let jobs = self.jobs.as_ref().expect("only drop takes the sender");
+        // A helper that is gone answers at `collect`.
+        let _ = jobs.send(job);
+        self.pending += 1;
+    }
+
+    /// What it has done, if anything. Costs nothing while no job is pending.
+    pub(crate) fn collect(&mut self) -> io::Result<Option<Done>> {
+        if self.pending == 0 {
+            return Ok(None);
+        }
+        match self.done.try_recv() {
+            Ok(done) => {
+                self.pending -= 1;
+                Ok(Some(done))
+            }
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(io::Error::other("a helper thread of the disk died")),
+        }
+    }
+}
+
+impl<Job, Done> Drop for Helper<Job, Done> {
+    fn drop(&mut self) {
+        self.stop.0.store(true, Ordering::Relaxed);
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported by its own hook; there is nothing left to do for it.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A thread starts on the CPUs of the one that made it. A helper must not compete with the pinned core
+/// that it works for, so it takes every CPU that the process may use.
+fn leave_the_core() {
+    // SAFETY: a CPU set is plain bits, and all ones is a value of it.
+    let everywhere: libc::cpu_set_t = unsafe { std::mem::transmute([0xffu8; size_of::<libc::cpu_set_t>()]) };
+    // SAFETY: the set is valid for reads of its size. A refusal leaves the affinity as it was.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const everywhere) };
+}

@@ -1,0 +1,461 @@
+//! The journal of a core: frames in, a durable watermark out.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use annulus_rings::frame::FRAME_BYTES_MAX;
+use annulus_rings::{Frame, Lsn, RingId, Slot, ensures, invariant, requires};
+
+use crate::block::{BLOCK_ALIGN_BYTES, BlockBuilder, BlockSeal, block_bytes_for, padded};
+use crate::buffer::{AlignedBuffer, BufferPool};
+use crate::disk::{Completion, Disk, DiskKind};
+use crate::error::{Busy, Poisoned};
+use crate::identity::{Identity, Position, SegmentId};
+use crate::index::{Index, SlotRange};
+use crate::options::JournalOptions;
+use crate::retrieval::{Retrievals, Retrieved, WantedRead, slots_of};
+use crate::segment::{FIRST_BLOCK_OFFSET, SegmentHeader};
+use crate::statistics::JournalStatistics;
+
+/// The token of the one read in flight; writes count from 1.
+const READ_TOKEN: u64 = 0;
+
+/// A journal that was read back and takes frames.
+///
+/// - *In*: [`append`](Self::append) copies a frame into the open group.
+/// - *Each turn*: [`poll`](Self::poll) says how far the journal is durable, [`submit`](Self::submit)
+///   starts a group write if one may start. What arrives while it is in flight joins the next one: group
+///   commit without a timer.
+/// - *Aside*: [`retrieve`](Self::retrieve) and [`retrieved`](Self::retrieved) read slots back.
+///
+/// Nothing here blocks, and a steady load allocates nothing (M2).
+pub struct Journal<D> {
+    pub(crate) disk: D,
+    pub(crate) identity: Identity,
+    pub(crate) options: JournalOptions,
+    /// Groups that are full, in order, and the one that frames join.
+    waiting: VecDeque<Group>,
+    open: Option<Group>,
+    /// Group writes in flight, in order.
+    flights: VecDeque<Flight>,
+    buffers: BufferPool,
+    spare_ranges: Vec<Vec<SlotRange>>,
+    place: Place,
+    /// Bytes of frames that are not durable.
+    backlog_bytes: usize,
+    appended: Lsn,
+    persisted: Lsn,
+    /// Where the durable blocks end.
+    durable_end: Position,
+    next_token: u64,
+    poisoned: Option<Poisoned>,
+    index: Index,
+    retrievals: Retrievals,
+    reading: Option<WantedRead>,
+    completions: Vec<Completion>,
+    statistics: JournalStatistics,
+}
+
+/// Where the next block goes.
+pub(crate) struct Place {
+    /// The end of the last block.
+    pub(crate) at: Position,
+    /// The size of that segment.
+    pub(crate) segment_bytes: u64,
+    /// The checksum of the last block.
+    pub(crate) chain: u64,
+    /// Segments ready for use, and their sizes.
+    pub(crate) ready: VecDeque<(SegmentId, u64)>,
+    /// The next segment to ask of the disk.
+    pub(crate) next: SegmentId,
+    /// Segments asked of it.
+    pub(crate) preparing: usize,
+    /// The last preparation failed: space may be short.
+    pub(crate) short: bool,
+}
+
+/// Frames that will be one block.
+struct Group {
+    block: BlockBuilder,
+    first_lsn: Lsn,
+    frame_bytes: usize,
+    ranges: Vec<SlotRange>,
+}
+
+impl Group {
+    fn push(&mut self, frame: &Frame) {
+        self.block.push(frame);
+        self.frame_bytes += padded(frame.len());
+        if let Some(slots) = slots_of(frame) {
+            slots.add_to(&mut self.ranges);
+        }
+    }
+}
+
+/// A group write in flight.
+struct Flight {
+    token: u64,
+    last_lsn: Lsn,
+    end: Position,
+    frame_bytes: usize,
+    is_done: bool,
+}
+
+impl Place {
+    /// Asks the disk for the next segment: in a hurry, if a full segment would have to wait for it.
+    pub(crate) fn prepare<D: Disk>(&mut self, disk: &mut D, identity: &Identity, bytes: u64) {
+        let header = SegmentHeader { identity: *identity, segment: self.next, bytes };
+        disk.prepare(header, self.ready.len() < 2);
+        self.next = self.next.next();
+        self.preparing += 1;
+    }
+}
+
+impl<D: Disk> Journal<D> {
+    /// A journal that continues at `place` behind `appended`, all of which is durable.
+    pub(crate) fn recovered(
+        mut disk: D,
+        identity: Identity,
+        options: JournalOptions,
+        appended: Lsn,
+        place: Place,
+        index: Index,
+    ) -> Journal<D> {
+        let mut first: Vec<_> = (0..=options.writes_in_flight_max)
+            .map(|_| AlignedBuffer::new(options.write_bytes_max.max(BLOCK_ALIGN_BYTES)))
+            .collect();
+        disk.register_buffers(&mut first);
+        let mut buffers = BufferPool::new(options.write_bytes_max, options.backlog_bytes_max);
+        first.into_iter().for_each(|buffer| buffers.put(buffer));
+        let durable_end = place.at;
+        Journal {
+            disk,
+            identity,
+            waiting: VecDeque::new(),
+            open: None,
+            flights: VecDeque::with_capacity(options.writes_in_flight_max),
+            options,
+            buffers,
+            spare_ranges: Vec::new(),
+            place,
+            backlog_bytes: 0,
+            appended,
+            persisted: appended,
+            durable_end,
+            next_token: READ_TOKEN + 1,
+            poisoned: None,
+            index,
+            retrievals: Retrievals::default(),
+            reading: None,
+            completions: Vec::new(),
+            statistics: JournalStatistics::default(),
+        }
+    }
+
+    /// Takes the next frame. It is copied once, into the group that will be written.
+    ///
+    /// Ask [`has_room`](Self::has_room) before taking on work that appends. What a turn in progress
+    /// still appends has headroom: as much again as the backlog's bound.
+    pub fn append(&mut self, lsn: Lsn, frame: &Frame) {
+        requires!(A4, lsn == self.appended.next());
+        requires!(M1, self.backlog_bytes + frame.len() <= 2 * self.options.backlog_bytes_max);
+        self.appended = lsn;
+        if self.poisoned.is_some() {
+            return;
+        }
+        self.group_for(lsn, frame.len()).push(frame);
+        self.backlog_bytes += padded(frame.len());
+        let peak = &mut self.statistics.backlog_bytes_peak;
+        *peak = (*peak).max(self.backlog_bytes as u64);
+    }
+
+    /// Starts group writes, as many as may be in flight. Call it once per turn.
+    pub fn submit(&mut self) {
+        if self.poisoned.is_some() {
+            return;
+        }
+        self.read_on();
+        let mut started = false;
+        while self.flights.len() < self.options.writes_in_flight_max && self.start_write() {
+            started = true;
+        }
+        if started && let Err(error) = self.disk.submit() {
+            self.poison(error);
+        }
+        self.invariants();
+    }
+
+    /// Takes what the device has completed, and says how far the journal is durable: everything up to
+    /// there, without a gap.
+    ///
+    /// # Errors
+    /// [`Poisoned`], for ever after, once a write or a sync failed.
+    pub fn poll(&mut self) -> Result<Lsn, Poisoned> {
+        let mut completions = std::mem::take(&mut self.completions);
+        if let Err(error) = self.disk.poll(&mut completions) {
+            self.poison(error);
+        }
+        for completion in completions.drain(..) {
+            self.complete(completion);
+        }
+        self.completions = completions;
+        match &self.poisoned {
+            None => Ok(self.persisted),
+            Some(poisoned) => Err(poisoned.clone()),
+        }
+    }
+
+    /// How far the journal is durable.
+    pub fn persisted(&self) -> Lsn {
+        self.persisted
+    }
+
+    /// Position of the last frame taken.
+    pub fn appended(&self) -> Lsn {
+        self.appended
+    }
+
+    /// Whether frames of `bytes` in all may be taken: the backlog is bounded (M1), and while no space
+    /// can be reserved on the medium, nothing is promised beyond what is.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let backlog = self.backlog_bytes + bytes;
+        backlog <= self.options.backlog_bytes_max && (!self.place.short || self.fits_reserved(backlog))
+    }
+
+    /// Bytes of frames that are not durable yet.
+    pub fn backlog_bytes(&self) -> usize {
+        self.backlog_bytes
+    }
+
+    /// Asks for slots `from..upto` of a ring, at most `bytes_max` bytes of frames. The answer comes from
+    /// [`retrieved`](Self::retrieved) some turns later, under `token`.
+    ///
+    /// # Errors
+    /// [`Busy`]: too many read-backs wait.
+    pub fn retrieve(
+        &mut self,
+        ring: RingId,
+        from: Slot,
+        upto: Slot,
+        bytes_max: usize,
+        token: u64,
+    ) -> Result<(), Busy> {
+        self.retrievals.ask(ring, from, upto, bytes_max, token)?;
+        self.read_on();
+        Ok(())
+    }
+
+    /// The next answer to [`retrieve`](Self::retrieve), in the order of asking.
+    pub fn retrieved(&mut self) -> Option<Retrieved> {
+        let answer = self.retrievals.answer();
+        self.statistics.retrievals += u64::from(answer.is_some());
+        answer
+    }
+
+    /// What it has done since it was opened.
+    pub fn statistics(&self) -> JournalStatistics {
+        self.statistics
+    }
+
+    /// The kind of its device.
+    pub fn kind(&self) -> DiskKind {
+        self.disk.kind()
+    }
+
+    /// Whether what it calls durable survives the process.
+    pub fn is_durable(&self) -> bool {
+        self.disk.kind() != DiskKind::Memory
+    }
+
+    /// Whose journal it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Signals `eventfd` whenever [`poll`](Self::poll) may have something to say, so that a core can park
+    /// on it.
+    ///
+    /// # Errors
+    /// The descriptor is not an eventfd.
+    pub fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()> {
+        self.disk.register_wake(eventfd)
+    }
+
+    /// The group that a frame of `frame_bytes` joins.
+    fn group_for(&mut self, lsn: Lsn, frame_bytes: usize) -> &mut Group {
+        assert!(frame_bytes <= self.options.frame_bytes_max.min(FRAME_BYTES_MAX), "frames are bounded");
+        if self.open.as_ref().is_some_and(|open| !open.block.fits(frame_bytes)) {
+            self.waiting.extend(self.open.take());
+        }
+        let bytes_max = self.options.write_bytes_max.max(block_bytes_for(frame_bytes));
+        let Journal { open, buffers, spare_ranges, .. } = self;
+        open.get_or_insert_with(|| Group {
+            block: BlockBuilder::new(buffers.take(bytes_max), bytes_max),
+            first_lsn: lsn,
+            frame_bytes: 0,
+            ranges: spare_ranges.pop().unwrap_or_default(),
+        })
+    }
+
+    /// Starts the write of the oldest group. False: there is none, or no place for it yet.
+    fn start_write(&mut self) -> bool {
+        let Some(oldest) = self.waiting.front().or(self.open.as_ref()) else { return false };
+        let Some(at) = self.make_place(oldest.block.bytes() as u64) else {
+            self.statistics.segment_waits += 1;
+            return false;
+        };
+        let Some(mut group) = self.waiting.pop_front().or_else(|| self.open.take()) else { return false };
+        let frames = group.block.frames();
+        let last_lsn = Lsn(group.first_lsn.0 + u64::from(frames) - 1);
+        let seal = BlockSeal {
+            at,
+            first_lsn: group.first_lsn,
+            durable_lsn: self.persisted,
+            chain: self.place.chain,
+        };
+        let block = group.block.seal(&self.identity, &seal);
+        self.index.add(at, block.bytes as u64, &group.ranges);
+        group.ranges.clear();
+        self.spare_ranges.push(group.ranges);
+
+        let end = Position { segment: at.segment, offset: at.offset + block.bytes as u64 };
+        self.place.at = end;
+        self.place.chain = block.checksum;
+        let token = self.next_token;
+        self.next_token += 1;
+        let frame_bytes = group.frame_bytes;
+        self.flights.push_back(Flight { token, last_lsn, end, frame_bytes, is_done: false });
+        self.statistics.blocks += 1;
+        self.statistics.bytes_written += block.bytes as u64;
+        self.statistics.frames += u64::from(frames);
+        self.statistics.frame_bytes += frame_bytes as u64;
+        self.disk.write(token, at, block.buffer, block.bytes);
+        true
+    }
+
+    /// Where a block of `bytes` goes: behind the last one, or at the start of the next segment. That one
+    /// is taken into use only when another is ready behind it: recovery relies on it.
+    fn make_place(&mut self, bytes: u64) -> Option<Position> {
+        let place = &mut self.place;
+        if place.at.offset + bytes > place.segment_bytes {
+            if place.ready.len() < 2 {
+                self.prepare_ahead();
+                return None;
+            }
+            let (segment, segment_bytes) = place.ready.pop_front()?;
+            place.at = Position { segment, offset: FIRST_BLOCK_OFFSET };
+            place.segment_bytes = segment_bytes;
+            self.statistics.segments += 1;
+            self.prepare_ahead();
+        }
+        Some(self.place.at)
+    }
+
+    /// Keeps segments ready beyond the one in use.
+    fn prepare_ahead(&mut self) {
+        while self.place.ready.len() + self.place.preparing < self.options.segments_ahead {
+            self.place.prepare(&mut self.disk, &self.identity, self.options.segment_bytes);
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Written { token, buffer, result } => {
+                self.buffers.put(buffer);
+                match result {
+                    Ok(()) => self.written(token),
+                    Err(error) => self.poison(error),
+                }
+            }
+            Completion::Read { buffer, result, .. } => self.read(buffer, result),
+            Completion::Prepared { segment, result } => self.prepared(segment, result),
+        }
+    }
+
+    /// One group write is durable. Whether others before it are decides how far the journal is.
+    fn written(&mut self, token: u64) {
+        if self.poisoned.is_some() {
+            return;
+        }
+        let flight = self.flights.iter_mut().find(|flight| flight.token == token);
+        requires!(T7, flight.as_ref().is_some_and(|flight| !flight.is_done));
+        if let Some(flight) = flight {
+            flight.is_done = true;
+        }
+        self.statistics.flushes += 1;
+        while let Some(flight) = self.flights.pop_front_if(|flight| flight.is_done) {
+            requires!(T7, flight.last_lsn > self.persisted);
+            self.persisted = flight.last_lsn;
+            self.durable_end = flight.end;
+            self.backlog_bytes -= flight.frame_bytes;
+        }
+        ensures!(A4, self.persisted <= self.appended);
+    }
+
+    fn prepared(&mut self, segment: SegmentId, result: io::Result<()>) {
+        self.place.preparing -= 1;
+        self.place.short = result.is_err();
+        match result {
+            Ok(()) => self.place.ready.push_back((segment, self.options.segment_bytes)),
+            Err(error) => {
+                self.place.next = segment;
+                self.statistics.preparation_failures += 1;
+                tracing::error!(%error, segment = segment.0, "no room for another journal segment");
+                self.prepare_ahead();
+            }
+        }
+    }
+
+    /// Whether `bytes` of frames surely fit the segments that are ready. One of them stays unused (see
+    /// `make_place`), and what is left at the end of each is not counted on.
+    fn fits_reserved(&self, bytes: usize) -> bool {
+        let lost = (BLOCK_ALIGN_BYTES + self.options.block_bytes_max()) as u64;
+        let here = self.place.segment_bytes - self.place.at.offset;
+        let ready = self.place.ready.iter().skip(1).map(|(_, bytes)| *bytes);
+        let room: u64 = ready.chain([here]).map(|bytes| bytes.saturating_sub(lost)).sum();
+        // A block takes at most twice its frames, but at least one page.
+        room >= 2 * bytes as u64 + BLOCK_ALIGN_BYTES as u64
+    }
+
+    /// Goes on with reading slots back.
+    fn read_on(&mut self) {
+        if self.reading.is_some() || self.retrievals.is_idle() || self.poisoned.is_some() {
+            return;
+        }
+        if let Some(read) = self.retrievals.next_read(&self.index, self.durable_end) {
+            let buffer = self.buffers.take(read.bytes);
+            self.reading = Some(read);
+            self.statistics.retrieved_bytes += read.bytes as u64;
+            self.disk.read(READ_TOKEN, read.at, buffer, read.bytes);
+        }
+    }
+
+    fn read(&mut self, buffer: AlignedBuffer, result: io::Result<()>) {
+        let Some(WantedRead { at, bytes }) = self.reading.take() else { return };
+        let sound =
+            result.is_ok() && self.retrievals.take(&self.identity, at, &buffer[..bytes], self.persisted);
+        if !sound {
+            self.statistics.retrieval_faults += 1;
+            tracing::error!(segment = at.segment.0, offset = at.offset, "slots cannot be read back");
+            self.retrievals.finish();
+        }
+        self.buffers.put(buffer);
+        self.read_on();
+    }
+
+    /// A write, a sync or the device failed: nothing is acknowledged any more.
+    fn poison(&mut self, error: io::Error) {
+        if self.poisoned.is_none() {
+            tracing::error!(%error, kind = %self.disk.kind(), "the journal is poisoned");
+            self.poisoned = Some(Poisoned { cause: Arc::new(error) });
+        }
+    }
+
+    fn invariants(&self) {
+        invariant!(A4, self.persisted <= self.appended);
+        invariant!(T7, self.flights.front().is_none_or(|flight| flight.last_lsn > self.persisted));
+        invariant!(M1, self.flights.len() <= self.options.writes_in_flight_max);
+    }
+}

@@ -1,0 +1,178 @@
+//! Recovery: from a device that holds something to a journal that can be appended to.
+
+use std::collections::VecDeque;
+
+use annulus_rings::{Frame, Lsn, requires};
+
+use crate::block::BLOCK_ALIGN_BYTES;
+use crate::disk::{Completion, Disk, SegmentFile};
+use crate::error::{OpenError, RecoverError};
+use crate::identity::{Identity, Position, SegmentId};
+use crate::index::{Index, extent};
+use crate::journal::{Journal, Place};
+use crate::options::JournalOptions;
+use crate::retrieval::slots_of;
+use crate::segment::FIRST_BLOCK_OFFSET;
+use crate::walk::{Tail, Walk};
+
+/// A journal that was not read back yet: it cannot be appended to.
+///
+/// ```
+/// use annulus_rings::{ClusterId, CoreId, NodeId};
+/// use annulus_storage::{DataDir, FileDisk, JournalOptions, Unrecovered};
+///
+/// let directory = tempfile::tempdir()?;
+/// let data = DataDir::open(directory.path(), ClusterId(7), NodeId(1), 1)?;
+/// let core = data.core(CoreId(0));
+/// let options = JournalOptions { segment_bytes: 4 << 20, ..JournalOptions::default() };
+/// let disk = FileDisk::open(&core, options.sync)?;
+/// let journal = Unrecovered::open(disk, core.identity(), options)?
+///     .recover(|lsn, frame| println!("{lsn:?} {frame:?}"))?;
+/// assert_eq!(journal.persisted(), journal.appended());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Unrecovered<D> {
+    disk: D,
+    identity: Identity,
+    options: JournalOptions,
+}
+
+impl<D: Disk> Unrecovered<D> {
+    /// Takes the device of the journal of `identity`.
+    ///
+    /// # Errors
+    /// [`OpenError::Options`].
+    pub fn open(disk: D, identity: Identity, options: JournalOptions) -> Result<Unrecovered<D>, OpenError> {
+        options.check()?;
+        Ok(Unrecovered { disk, identity, options })
+    }
+
+    /// Reads every durable frame back, in order, and makes the journal ready to continue behind them.
+    /// May block for as long as the device takes.
+    ///
+    /// What a torn write left behind the last whole block is erased before this returns, and the journal
+    /// continues in its place. So there are never bytes of an earlier life in front of it that could be
+    /// taken for its own later. Recovery may be killed anywhere and run again (T6):
+    /// - nothing it erases can be read as a block: the first block that is missing lacks a sector, and
+    ///   erasing brings none back; what lies behind it does not continue the chain without it;
+    /// - an erased header says less than the one before, never something else;
+    /// - what is read back is synced before the caller may act on it: a write that was in flight when
+    ///   the process was killed may be whole in the device's cache and not durable.
+    ///
+    /// # Errors
+    /// Any [`RecoverError`]. Nothing on the device was changed then.
+    pub fn recover(mut self, mut each: impl FnMut(Lsn, Frame)) -> Result<Journal<D>, RecoverError> {
+        let mut index = Index::new();
+        let mut frames = Vec::new();
+        let mut walk = Walk::open(&mut self.disk, self.identity)?;
+        while let Some(header) = walk.next(&mut frames)? {
+            let mut ranges = Vec::new();
+            let mut lsn = header.first_lsn;
+            for frame in frames.drain(..) {
+                if let Some(slots) = slots_of(&frame) {
+                    slots.add_to(&mut ranges);
+                }
+                each(lsn, frame);
+                lsn = lsn.next();
+            }
+            let (at, bytes) = extent(&header);
+            index.add(at, bytes, &ranges);
+        }
+        let tail = walk.tail()?;
+        let (at, appended, chain) = walk.end();
+        let files = walk.files().to_vec();
+
+        self.verify_room(&files, at)?;
+        self.erase(&tail)?;
+        self.sync(&files, at)?;
+        let place = self.place(&files, at, chain)?;
+        requires!(T6, tail.later.iter().all(|header| header.durable_lsn <= appended));
+        Ok(Journal::recovered(self.disk, self.identity, self.options, appended, place, index))
+    }
+
+    /// The segment in use is never the last one, and those behind it can hold every block.
+    fn verify_room(&self, files: &[SegmentFile], at: Position) -> Result<(), RecoverError> {
+        let last = files.last().map_or(SegmentId(0), |file| file.segment);
+        if at.offset > FIRST_BLOCK_OFFSET && at.segment >= last {
+            return Err(RecoverError::MissingSegment(last.next()));
+        }
+        let needed = (BLOCK_ALIGN_BYTES + self.options.block_bytes_max()) as u64;
+        let small = files.iter().find(|file| file.segment > at.segment && file.bytes < needed);
+        small.map_or(Ok(()), |file| {
+            let why = "it is too small for these options: keep the sizes that it was made with";
+            Err(RecoverError::ForeignSegment { segment: file.segment, why })
+        })
+    }
+
+    fn erase(&mut self, tail: &Tail) -> Result<(), RecoverError> {
+        for pages in &tail.dirty {
+            let segment = pages.at.segment;
+            tracing::warn!(
+                segment = segment.0,
+                offset = pages.at.offset,
+                bytes = pages.bytes,
+                "torn tail erased"
+            );
+            let failed = |source| RecoverError::Io { segment, action: "erasing a torn tail", source };
+            self.disk.erase(pages.at, pages.bytes).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was read and what was erased. Writes of the last process were in flight in no
+    /// more segments than it had writes in flight, and behind the last whole block.
+    fn sync(&mut self, files: &[SegmentFile], at: Position) -> Result<(), RecoverError> {
+        let in_flight_max = 8;
+        let oldest = at.segment.0.saturating_sub(in_flight_max);
+        for file in files.iter().filter(|file| file.segment.0 >= oldest) {
+            let failed = |source| RecoverError::Io { segment: file.segment, action: "syncing", source };
+            self.disk.sync(file.segment).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Where the journal continues, with the segments that it needs.
+    fn place(&mut self, files: &[SegmentFile], at: Position, chain: u64) -> Result<Place, RecoverError> {
+        let ready = files.iter().filter(|file| file.segment > at.segment);
+        let mut place = Place {
+            at,
+            segment_bytes: files
+                .iter()
+                .find(|file| file.segment == at.segment)
+                .map_or(self.options.segment_bytes, |file| file.bytes),
+            chain,
+            ready: ready.map(|file| (file.segment, file.bytes)).collect::<VecDeque<_>>(),
+            next: files.last().map_or(SegmentId::FIRST, |file| file.segment.next()),
+            preparing: 0,
+            short: false,
+        };
+        let in_use = usize::from(files.is_empty());
+        while place.ready.len() + place.preparing < self.options.segments_ahead + in_use {
+            place.prepare(&mut self.disk, &self.identity, self.options.segment_bytes);
+        }
+        self.await_segments(&mut place, 1 + in_use)?;
+        if in_use == 1 {
+            place.ready.pop_front();
+        }
+        Ok(place)
+    }
+
+    /// Waits until `count` segments are ready.
+    fn await_segments(&mut self, place: &mut Place, count: usize) -> Result<(), RecoverError> {
+        let mut completions = Vec::new();
+        while place.ready.len() < count {
+            let segment = place.next;
+            let failed = |source| RecoverError::Io { segment, action: "making a segment", source };
+            self.disk.wait().map_err(failed)?;
+            self.disk.poll(&mut completions).map_err(failed)?;
+            for completion in completions.drain(..) {
+                let Completion::Prepared { segment, result } = completion else { continue };
+                let failed = |source| RecoverError::Io { segment, action: "making a segment", source };
+                result.map_err(failed)?;
+                place.preparing -= 1;
+                place.ready.push_back((segment, self.options.segment_bytes));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! Reading chosen slots back for peers that lag, a bounded piece at a time.
+
+use std::collections::VecDeque;
+
+use annulus_rings::frame::HEADER_BYTES;
+use annulus_rings::message::carried;
+use annulus_rings::{Frame, Kind, Lsn, RingId, Slot};
+
+use crate::block::{BLOCK_ALIGN_BYTES, BlockHeader};
+use crate::error::Busy;
+use crate::identity::{Identity, Position};
+use crate::index::{Index, SlotRange, Span};
+
+/// Read-backs that wait their turn.
+const WAITING_MAX: usize = 32;
+/// Bytes read at once: what one turn verifies and copies.
+const READ_BYTES: u64 = 128 << 10;
+
+/// What was read back.
+#[derive(Debug)]
+pub struct Retrieved {
+    /// The caller's.
+    pub token: u64,
+    /// The ring.
+    pub ring: RingId,
+    /// The first slot that was asked for.
+    pub from: Slot,
+    /// Accept frames of `from` and the slots after it without a gap, as many as the journal has and the
+    /// bound on bytes allows. For each slot the last one in journal order.
+    pub frames: Vec<Frame>,
+}
+
+/// A read that the journal should start for a read-back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WantedRead {
+    pub(crate) at: Position,
+    pub(crate) bytes: usize,
+}
+
+/// The read-backs of a journal, one at work at a time.
+#[derive(Default)]
+pub(crate) struct Retrievals {
+    waiting: VecDeque<Retrieval>,
+    done: VecDeque<Retrieved>,
+}
+
+struct Retrieval {
+    token: u64,
+    slots: SlotRange,
+    bytes_max: usize,
+    /// Where to look next.
+    cursor: Position,
+    /// At least this much at the next read: a block is larger than what was read last.
+    read_bytes_min: u64,
+    /// By slot, from the first one wanted on.
+    found: Vec<Option<Frame>>,
+    found_bytes: usize,
+}
+
+impl Retrievals {
+    /// Queues a read-back of slots `from..upto`.
+    pub(crate) fn ask(
+        &mut self,
+        ring: RingId,
+        from: Slot,
+        upto: Slot,
+        bytes_max: usize,
+        token: u64,
+    ) -> Result<(), Busy> {
+        if self.waiting.len() + self.done.len() >= WAITING_MAX {
+            return Err(Busy);
+        }
+        // Each frame has at least a header, so no more slots than this can fit the bound.
+        let count_max = (bytes_max / HEADER_BYTES).max(1) as u64;
+        let count = upto.0.saturating_sub(from.0).min(count_max);
+        self.waiting.push_back(Retrieval {
+            token,
+            slots: SlotRange { ring, first: from, last: Slot(from.0 + count.saturating_sub(1)) },
+            bytes_max,
+            cursor: Position { segment: crate::identity::SegmentId(0), offset: 0 },
+            read_bytes_min: 0,
+            found: vec![None; count as usize],
+            found_bytes: 0,
+        });
+        Ok(())
+    }
+
+    /// The next answer.
+    pub(crate) fn answer(&mut self) -> Option<Retrieved> {
+        self.done.pop_front()
+    }
+
+    /// Whether nothing is asked for.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The read that the one at work needs next. Finishes those that need none.
+    pub(crate) fn next_read(&mut self, index: &Index, durable_end: Position) -> Option<WantedRead> {
+        while let Some(current) = self.waiting.front() {
+            let span = current.next_span(index, durable_end);
+            if let Some(span) = span {
+                let bytes = span.bytes.min(READ_BYTES.max(current.read_bytes_min));
+                return Some(WantedRead { at: span.at, bytes: bytes as usize });
+            }
+            self.finish();
+        }
+        None
+    }
+
+    /// Takes what was read at `at`. Only blocks up to `durable` count. Returns whether it was sound.
+    pub(crate) fn take(&mut self, identity: &Identity, at: Position, bytes: &[u8], durable: Lsn) -> bool {
+        let current = self.waiting.front_mut().expect("a read belongs to the one at work");
+        current.take(identity, at, bytes, durable)
+    }
+
+    /// Answers the one at work with what was found so far.
+    pub(crate) fn finish(&mut self) {
+        if let Some(current) = self.waiting.pop_front() {
+            let Retrieval { token, slots, found, .. } = current;
+            let frames = found.into_iter().map_while(|frame| frame).collect();
+            self.done.push_back(Retrieved { token, ring: slots.ring, from: slots.first, frames });
+        }
+    }
+}
+
+impl Retrieval {
+    fn next_span(&self, index: &Index, durable_end: Position) -> Option<Span> {
+        if self.found.is_empty() {
+            return None;
+        }
+        let mut span = index.find(&self.slots, self.cursor)?;
+        if span.at.segment == durable_end.segment {
+            span.bytes = span.bytes.min(durable_end.offset.saturating_sub(span.at.offset));
+        }
+        (span.at < durable_end && span.bytes > 0).then_some(span)
+    }
+
+    fn take(&mut self, identity: &Identity, at: Position, mut bytes: &[u8], durable: Lsn) -> bool {
+        self.cursor = at;
+        let asked_bytes_min = std::mem::take(&mut self.read_bytes_min);
+        let mut frames = Vec::new();
+        while bytes.len() >= BLOCK_ALIGN_BYTES {
+            let Some(header) = BlockHeader::parse(bytes, identity, self.cursor) else { return false };
+            let Some((block, rest)) = bytes.split_at_checked(header.bytes as usize) else {
+                // The block goes on behind what was read: it is read whole next, but only once.
+                self.read_bytes_min = u64::from(header.bytes);
+                return self.cursor > at || asked_bytes_min < self.read_bytes_min;
+            };
+            if header.last_lsn() > durable || header.open(block, &mut frames).is_err() {
+                return false;
+            }
+            frames.drain(..).for_each(|frame| self.add_record(frame));
+            self.cursor = header.end();
+            bytes = rest;
+        }
+        true
+    }
+
+    fn add_record(&mut self, frame: Frame) {
+        if frame.ring() != self.slots.ring {
+            return;
+        }
+        match frame.kind() {
+            Kind::Accept => self.add(frame),
+            // A Learn that was appended was understood; if not, its slots stay missing here.
+            Kind::Learn => drop(carried(&frame, |accept| self.add(accept))),
+            _ => {}
+        }
+    }
+
+    /// Notes an Accept, and gives up the highest slots where the bound on bytes is passed.
+    fn add(&mut self, frame: Frame) {
+        let Some(place) = frame.header().slot.offset_from(self.slots.first) else { return };
+        let Some(found) = self.found.get_mut(place) else { return };
+        self.found_bytes += frame.len();
+        let before = found.replace(frame);
+        self.found_bytes -= before.map_or(0, |frame| frame.len());
+        while self.found_bytes > self.bytes_max && self.found.len() > 1 {
+            let highest = self.found.pop().expect("more than one");
+            self.found_bytes -= highest.map_or(0, |frame| frame.len());
+        }
+        self.slots.last = Slot(self.slots.first.0 + self.found.len() as u64 - 1);
+    }
+}
+
+/// The slots whose values a frame holds, if any.
+pub(crate) fn slots_of(frame: &Frame) -> Option<SlotRange> {
+    let header = frame.header();
+    let count = match header.kind {
+        Kind::Accept => 1,
+        Kind::Learn => header.words[0].max(1),
+        _ => return None,
+    };
+    let last = Slot(header.slot.0.saturating_add(count - 1));
+    Some(SlotRange { ring: header.ring, first: header.slot, last })
+}

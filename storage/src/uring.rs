@@ -1,0 +1,248 @@
+//! The core's own io_uring for writes: SINGLE_ISSUER and DEFER_TASKRUN, so that the kernel does its part
+//! inside this thread's calls, and TASKRUN_FLAG, so that a poll with nothing to do is one load.
+//!
+//! What makes this sound: an operation's buffer and file are owned by `operations` from the push until
+//! the completion is reaped, and dropping the ring waits for the device first.
+
+use std::fs::File;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::rc::Rc;
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use crate::buffer::AlignedBuffer;
+use crate::options::SyncMode;
+
+/// Operations at once: writes in flight are at most 8.
+const ENTRIES: u32 = 16;
+
+/// A durable write that ended.
+pub(crate) struct Written {
+    pub(crate) token: u64,
+    pub(crate) buffer: AlignedBuffer,
+    pub(crate) result: io::Result<()>,
+}
+
+/// Durable writes in flight.
+pub(crate) struct Uring {
+    ring: IoUring,
+    operations: Vec<Option<Operation>>,
+    in_flight: usize,
+    queued: bool,
+    sync: SyncMode,
+    /// The ring belongs to the thread that made it.
+    not_send: PhantomData<*const ()>,
+}
+
+struct Operation {
+    token: u64,
+    buffer: AlignedBuffer,
+    file: Rc<File>,
+    offset: u64,
+    bytes: usize,
+    written: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Writing,
+    Syncing,
+}
+
+impl Uring {
+    /// A ring for the calling thread.
+    pub(crate) fn new(sync: SyncMode) -> io::Result<Uring> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .build(ENTRIES)?;
+        let operations = (0..ENTRIES).map(|_| None).collect();
+        Ok(Uring { ring, operations, in_flight: 0, queued: false, sync, not_send: PhantomData })
+    }
+
+    /// Pins the buffers with the kernel, so that writing from them maps no page. They count against
+    /// memlock of the user; without registration everything works, a little slower.
+    pub(crate) fn register_buffers(&mut self, buffers: &mut [AlignedBuffer]) -> io::Result<()> {
+        let vector = |buffer: &mut AlignedBuffer| libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        let vectors: Vec<libc::iovec> = buffers.iter_mut().map(vector).collect();
+        // SAFETY: the vectors name live memory. The kernel pins its pages, and uses them only for
+        // operations that name the index given here, which only these buffers carry.
+        unsafe { self.ring.submitter().register_buffers(&vectors) }?;
+        for (index, buffer) in buffers.iter_mut().enumerate() {
+            buffer.registered = u16::try_from(index).ok();
+        }
+        Ok(())
+    }
+
+    /// Signals `eventfd` at every completion.
+    pub(crate) fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()> {
+        let submitter = self.ring.submitter();
+        // Only one can be registered; there may be none yet.
+        let _ = submitter.unregister_eventfd();
+        submitter.register_eventfd(eventfd)
+    }
+
+    /// Queues a durable write of the first `bytes` of `buffer`.
+    pub(crate) fn write(
+        &mut self,
+        token: u64,
+        file: Rc<File>,
+        offset: u64,
+        buffer: AlignedBuffer,
+        bytes: usize,
+    ) {
+        let stage = Stage::Writing;
+        let operation = Operation { token, buffer, file, offset, bytes, written: 0, stage };
+        let index = self.operations.iter().position(Option::is_none).expect("fewer writes than entries");
+        self.operations[index] = Some(operation);
+        self.in_flight += 1;
+        self.push(index);
+    }
+
+    /// Whether nothing is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight == 0
+    }
+
+    /// Hands what is queued to the kernel.
+    pub(crate) fn submit(&mut self) -> io::Result<()> {
+        if !self.queued {
+            return Ok(());
+        }
+        match self.ring.submit() {
+            Ok(_) => self.queued = !self.ring.submission().is_empty(),
+            // The kernel is short of something for now: the next poll tries again.
+            Err(error) if is_transient(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Reaps what has completed.
+    pub(crate) fn poll(&mut self, mut each: impl FnMut(Written)) -> io::Result<()> {
+        if self.in_flight == 0 {
+            return Ok(());
+        }
+        if self.queued || self.ring.submission().taskrun() {
+            self.enter(0)?;
+        }
+        self.reap(&mut each);
+        self.submit()
+    }
+
+    /// Waits for at least one completion.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
+        if self.in_flight > 0 && self.ring.completion().is_empty() {
+            self.enter(1)?;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, want: usize) -> io::Result<()> {
+        match self.ring.submit_and_wait(want) {
+            Ok(_) => self.queued = !self.ring.submission().is_empty(),
+            Err(error) if is_transient(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self, each: &mut impl FnMut(Written)) {
+        while let Some(entry) = self.next_entry() {
+            let index = entry.user_data() as usize;
+            let operation = self.operations[index].as_mut().expect("a completion has its operation");
+            match operation.advance(entry.result(), self.sync) {
+                None => self.push(index),
+                Some(result) => {
+                    let Operation { token, buffer, .. } =
+                        self.operations[index].take().expect("it was there a line above");
+                    self.in_flight -= 1;
+                    each(Written { token, buffer, result });
+                }
+            }
+        }
+    }
+
+    fn next_entry(&mut self) -> Option<cqueue::Entry> {
+        self.ring.completion().next()
+    }
+
+    /// Queues the next step of an operation.
+    fn push(&mut self, index: usize) {
+        let operation = self.operations[index].as_ref().expect("the caller put it there");
+        let entry = operation.entry(self.sync).user_data(index as u64);
+        // SAFETY: the buffer and the file that the entry names are owned by `operations[index]` until
+        // the entry's completion is reaped; a buffer's memory does not move with it.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.expect("the queue has as many entries as there are operations");
+        self.queued = true;
+    }
+}
+
+impl Operation {
+    /// Takes the result of a step. `None`: there is another step. A write cut short goes on where it
+    /// ended; after a sync began nothing is ever written or synced again.
+    fn advance(&mut self, answer: i32, sync: SyncMode) -> Option<io::Result<()>> {
+        if answer < 0 {
+            return Some(Err(io::Error::from_raw_os_error(-answer)));
+        }
+        if self.stage == Stage::Syncing {
+            return Some(Ok(()));
+        }
+        if answer == 0 || !(answer as usize).is_multiple_of(crate::block::SECTOR_BYTES) {
+            return Some(Err(io::Error::new(io::ErrorKind::WriteZero, "the device cut a write short")));
+        }
+        self.written += answer as usize;
+        if self.written < self.bytes {
+            return None;
+        }
+        if sync == SyncMode::Fdatasync {
+            self.stage = Stage::Syncing;
+            return None;
+        }
+        Some(Ok(()))
+    }
+
+    fn entry(&self, sync: SyncMode) -> squeue::Entry {
+        let file = types::Fd(self.file.as_raw_fd());
+        if self.stage == Stage::Syncing {
+            return opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build();
+        }
+        let rest = &self.buffer[self.written..self.bytes];
+        let offset = self.offset + self.written as u64;
+        let flags = if sync == SyncMode::Dsync { libc::RWF_DSYNC } else { 0 };
+        match self.buffer.registered {
+            Some(registered) => opcode::WriteFixed::new(file, rest.as_ptr(), rest.len() as u32, registered)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+            None => opcode::Write::new(file, rest.as_ptr(), rest.len() as u32)
+                .offset(offset)
+                .rw_flags(flags)
+                .build(),
+        }
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        while self.in_flight > 0 {
+            if self.poll(drop).and_then(|()| self.wait()).is_err() {
+                // The kernel may still read the buffers: they must never be freed.
+                std::mem::forget(std::mem::take(&mut self.operations));
+                return;
+            }
+        }
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+}
