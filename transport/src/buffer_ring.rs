@@ -87,7 +87,9 @@ impl BufferRing {
         let (address, bytes) = (slot.as_mut_ptr() as u64, slot.len() - 1);
         let place = self.tail & (self.entries() - 1);
         // SAFETY: `place` is below the number of entries, all of which lie in one allocation.
-        let entry = unsafe { self.entries.add(place.into()).as_mut() };
+        let mut entry = unsafe { self.entries.add(place.into()) };
+        // SAFETY: initialised by the allocation; the kernel reads entries below the tail only.
+        let entry = unsafe { entry.as_mut() };
         entry.set_addr(address);
         entry.set_len(bytes as u32);
         entry.set_bid(index);

@@ -1,4 +1,4 @@
-//! Receiving by io_uring: one lasting operation per connection, into buffers that the kernel picks.
+//! Receiving by `io_uring`: one lasting operation per connection, into buffers that the kernel picks.
 //!
 //! No BUNDLE: kernels from 6.13.11 on deliver the buffers of a bundle out of order (liburing #1409).
 

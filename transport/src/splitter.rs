@@ -37,8 +37,9 @@ impl FrameSplitter {
 
     /// Where the next bytes of the stream go; never empty.
     pub(crate) fn room(&mut self) -> &mut [u8] {
+        let front_bytes = self.front_bytes.unwrap_or(self.filled + ROOM_BYTES_MIN.min(self.chunk_bytes / 2));
         // One byte more than needed: it is the handle by which the pool reclaims the chunk.
-        let need = self.front_bytes.unwrap_or(self.filled + ROOM_BYTES_MIN.min(self.chunk_bytes / 2)) + 1;
+        let need = front_bytes.max(self.filled) + 1;
         if self.chunk.len() < need {
             self.renew(need);
         }

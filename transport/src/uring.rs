@@ -1,4 +1,4 @@
-//! A small io_uring of one thread: what [`Readiness`](crate::Readiness) and the multishot receive path share.
+//! A small `io_uring` of one thread: what [`Readiness`](crate::Readiness) and the multishot receive path share.
 
 use std::io;
 use std::marker::PhantomData;
@@ -12,7 +12,7 @@ use crate::buffer_ring::BufferRing;
 /// The user data of operations whose completion nobody waits for.
 const NOBODY: u64 = u64::MAX;
 
-/// An io_uring that only the thread that made it uses, and that is entered only when there is a reason.
+/// An `io_uring` that only the thread that made it uses, and that is entered only when there is a reason.
 pub(crate) struct Uring {
     ring: IoUring,
     /// The kernel refuses every other thread.
