@@ -131,7 +131,8 @@ impl Chaos {
         let mut ids = self.world.ids();
         self.random.shuffle(&mut ids);
         let down = self.random.below(ids.len() as u64 - ids.len() as u64 / 2) as usize;
-        self.timeline.retain(|_, due| !matches!(due, Due::Start(_) | Due::Split { .. } | Due::Propose));
+        self.timeline
+            .retain(|_, due| !matches!(due, Due::Start(_) | Due::Split { .. } | Due::Heal | Due::Propose));
         let (dead, healthy) = ids.split_at(down);
         for &id in dead {
             self.world.crash(id, 0);

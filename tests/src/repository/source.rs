@@ -150,7 +150,9 @@ fn expand(rest: &str, prefix: &str, paths: &mut Vec<String>) -> usize {
     let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}::{name}") };
     let after = &rest[name.len()..];
     if !name.is_empty() {
-        let deeper = after.strip_prefix("::").filter(|_| after[2..].starts_with(|c| is_word_char(c) || "{*".contains(c)));
+        let deeper = after
+            .strip_prefix("::")
+            .filter(|_| after[2..].starts_with(|c| is_word_char(c) || "{*".contains(c)));
         return match deeper {
             Some(deeper) => name.len() + 2 + expand(deeper, &path, paths),
             None => {
@@ -199,7 +201,9 @@ fn token(rest: &str) -> (usize, bool) {
     if rest.starts_with("/*") {
         return (until("*/"), false);
     }
-    if rest.starts_with(['r', 'b']) && let Some(bytes) = raw_string(rest) {
+    if rest.starts_with(['r', 'b'])
+        && let Some(bytes) = raw_string(rest)
+    {
         return (bytes, false);
     }
     if rest.starts_with('"') {
@@ -262,14 +266,16 @@ mod tests {
 
     #[test]
     fn comments_and_literals_are_not_code() {
-        let code = source("let a = \"fn x \\\" y\"; // unsafe\nlet b = r#\"todo \" here\"#; 'l: loop { '{' }").code;
+        let code =
+            source("let a = \"fn x \\\" y\"; // unsafe\nlet b = r#\"todo \" here\"#; 'l: loop { '{' }").code;
         assert!(!code.contains("fn x") && !code.contains("unsafe") && !code.contains("todo"));
         assert!(code.contains("let b") && code.contains("'l: loop") && !code.contains("'{'"));
     }
 
     #[test]
     fn use_trees_expand_to_whole_paths() {
-        let source = source("use std::{fs::{self, File}, io};\nlet now = std::time::Instant::now();\nmystd::x;");
+        let source =
+            source("use std::{fs::{self, File}, io};\nlet now = std::time::Instant::now();\nmystd::x;");
         assert_eq!(source.paths_of("std"), ["fs::self", "fs::File", "io", "time::Instant::now"]);
     }
 
@@ -282,7 +288,8 @@ mod tests {
     #[test]
     fn assertions_name_their_function() {
         let source = source("fn vote() {\n    requires!(A1, x);\n    ensures!(\n        A4, y);\n}\n");
-        let found: Vec<_> = source.assertions().into_iter().map(|one| (one.id, one.clause, one.function)).collect();
+        let found: Vec<_> =
+            source.assertions().into_iter().map(|one| (one.id, one.clause, one.function)).collect();
         let expected = [("A1", "requires"), ("A4", "ensures")];
         assert_eq!(found, expected.map(|(id, clause)| (id.to_owned(), clause, "vote".to_owned())));
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use annulus_rings::frame::ValueId;
-use annulus_rings::{Ballot, Frame, Kind, Message, NodeId, Progress, Role, Slot};
+use annulus_rings::{Ballot, Frame, Kind, Message, NodeId, Progress, Role, Slot, message};
 
 use super::Happening;
 
@@ -60,12 +60,25 @@ struct Observed {
     promised_durable: Ballot,
     /// The highest ballot that any of its records promises, durable or not.
     promised: Ballot,
-    /// Its durable votes.
-    voted: BTreeMap<(Slot, Ballot), ValueId>,
+    /// The values that it holds durably, by the ballot of their Accept: its votes, and what it was taught.
+    held: BTreeMap<(Slot, Ballot), ValueId>,
     /// The first slot that it has not reported chosen in this life.
     reported: Slot,
     /// Its watermarks, which only rise within a life.
     progress: Progress,
+}
+
+impl Observed {
+    fn promise_durably(&mut self, ballot: Ballot) {
+        self.promised_durable = self.promised_durable.max(ballot);
+        self.promised = self.promised.max(ballot);
+    }
+
+    fn hold_durably(&mut self, accept: &Frame) {
+        let header = accept.header();
+        self.promise_durably(header.ballot);
+        self.held.insert((header.slot, header.ballot), accept.value());
+    }
 }
 
 type Verdict = Result<(), Violation>;
@@ -166,9 +179,9 @@ impl Oracle {
     fn acknowledges(&self, node: NodeId, ballot: Ballot, first: Slot, last: Slot, digest: u64) -> Verdict {
         let mut expected = 0;
         for slot in (first.0..=last.0).map(Slot) {
-            let vote = self.nodes.get(&node).and_then(|observed| observed.voted.get(&(slot, ballot)));
-            check!("A4", vote.is_some(), "{node:?} acknowledges {slot:?} in {ballot} without a durable vote");
-            expected = ValueId::fold(expected, slot, *vote.expect("checked above"));
+            let held = self.nodes.get(&node).and_then(|observed| observed.held.get(&(slot, ballot)));
+            check!("A4", held.is_some(), "{node:?} acknowledges {slot:?} in {ballot} without a durable vote");
+            expected = ValueId::fold(expected, slot, *held.expect("checked above"));
         }
         check!("P8", digest == expected, "{node:?} acknowledges other values in {first:?}..={last:?}");
         Ok(())
@@ -186,15 +199,15 @@ impl Oracle {
     }
 
     fn durable(&mut self, node: NodeId, frame: &Frame) -> Verdict {
-        let header = frame.header();
-        let observed = self.node(node);
-        match header.kind {
-            Kind::Prepare => observed.promised_durable = observed.promised_durable.max(header.ballot),
+        match frame.kind() {
+            Kind::Prepare => self.node(node).promise_durably(frame.header().ballot),
             Kind::Accept => {
-                observed.promised_durable = observed.promised_durable.max(header.ballot);
-                observed.voted.insert((header.slot, header.ballot), frame.value());
-                return self.voted(node, header.slot, header.ballot);
+                self.node(node).hold_durably(frame);
+                return self.voted(node, frame.header().slot, frame.header().ballot);
             }
+            // What is taught is chosen already: whoever holds it may say so, and it counts for nothing.
+            Kind::Learn => message::carried(frame, |inner| self.node(node).hold_durably(&inner))
+                .expect("a record of the journal is well formed"),
             _ => {}
         }
         Ok(())
