@@ -81,7 +81,7 @@ pub enum OpenError {
     /// The file system refuses `O_DIRECT`.
     #[error("{path}: this file system refuses O_DIRECT: choose the sync mode `fdatasync`, which also works through the page cache", path = .0.display())]
     NoDirectIo(PathBuf),
-    /// The kernel gives no io_uring.
+    /// The kernel gives no `io_uring`.
     #[error(
         "no io_uring ({source}): annulus needs Linux 6.1 or newer, kernel.io_uring_disabled=0, and a container profile that allows it; a low `ulimit -l` (memlock) refuses it too on old kernels"
     )]

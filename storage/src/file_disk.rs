@@ -25,7 +25,7 @@ const REGISTERED_BYTES_MAX: usize = 2 << 20;
 /// How long a blocking wait at start sleeps between looks.
 const WAIT: Duration = Duration::from_micros(200);
 
-/// The device of a durable journal: io_uring for group writes, one helper thread that makes segments,
+/// The device of a durable journal: `io_uring` for group writes, one helper thread that makes segments,
 /// and one, started when first needed, that reads old ones back.
 ///
 /// It belongs to the thread that opened it.

@@ -121,32 +121,29 @@ impl Index {
     }
 
     fn add_entry(&mut self, entry: Entry) {
-        match self.open.get(&entry.slots.ring) {
-            Some(index) => self.entries[*index].slots.widen(&entry.slots),
-            None => {
-                self.open.insert(entry.slots.ring, self.entries.len());
-                self.entries.push(entry);
-            }
+        if let Some(index) = self.open.get(&entry.slots.ring) {
+            self.entries[*index].slots.widen(&entry.slots);
+        } else {
+            self.open.insert(entry.slots.ring, self.entries.len());
+            self.entries.push(entry);
         }
     }
 
     /// Joins neighbouring spans up to twice the size so far, and the entries of one ring in them.
     fn coarsen(&mut self) {
         self.span_bytes *= 2;
-        let mut joined = 0;
-        let mut target = vec![0; self.spans.len()];
-        for index in 0..self.spans.len() {
-            let span = self.spans[index];
-            let last = self.spans[joined];
-            if index > 0 && last.end() == span.at && last.bytes + span.bytes <= self.span_bytes {
-                self.spans[joined].bytes += span.bytes;
-            } else if index > 0 {
-                joined += 1;
-                self.spans[joined] = span;
+        let mut target = Vec::with_capacity(self.spans.len());
+        let mut joined: Vec<Span> = Vec::with_capacity(self.spans.capacity());
+        for span in self.spans.drain(..) {
+            match joined.last_mut() {
+                Some(last) if last.end() == span.at && last.bytes + span.bytes <= self.span_bytes => {
+                    last.bytes += span.bytes;
+                }
+                _ => joined.push(span),
             }
-            target[index] = joined as u32;
+            target.push(joined.len() as u32 - 1);
         }
-        self.spans.truncate(joined + 1);
+        self.spans = joined;
         self.join_entries(&target);
         // Where little could be joined, trying again at once would be for nothing.
         self.entries_max = self.entries_max.max(2 * self.entries.len());

@@ -70,8 +70,8 @@ pub(crate) struct Place {
     pub(crate) ready: VecDeque<(SegmentId, u64)>,
     /// The next segment to ask of the disk.
     pub(crate) next: SegmentId,
-    /// Segments asked of it.
-    pub(crate) preparing: usize,
+    /// It was asked: one at a time, so that a failure leaves no gap.
+    pub(crate) preparing: bool,
     /// The last preparation failed: space may be short.
     pub(crate) short: bool,
 }
@@ -108,8 +108,15 @@ impl Place {
     pub(crate) fn prepare<D: Disk>(&mut self, disk: &mut D, identity: &Identity, bytes: u64) {
         let header = SegmentHeader { identity: *identity, segment: self.next, bytes };
         disk.prepare(header, self.ready.len() < 2);
+        self.preparing = true;
+    }
+
+    /// The disk made the segment that it was asked for.
+    pub(crate) fn prepared(&mut self, bytes: u64) {
+        self.ready.push_back((self.next, bytes));
         self.next = self.next.next();
-        self.preparing += 1;
+        self.preparing = false;
+        self.short = false;
     }
 }
 
@@ -128,17 +135,20 @@ impl<D: Disk> Journal<D> {
             .collect();
         disk.register_buffers(&mut first);
         let mut buffers = BufferPool::new(options.write_bytes_max, options.backlog_bytes_max);
-        first.into_iter().for_each(|buffer| buffers.put(buffer));
+        for buffer in first {
+            buffers.put(buffer);
+        }
         let durable_end = place.at;
+        let groups_max = 2 * options.backlog_bytes_max / options.write_bytes_max + 2;
         Journal {
             disk,
             identity,
-            waiting: VecDeque::new(),
+            waiting: VecDeque::with_capacity(groups_max),
             open: None,
             flights: VecDeque::with_capacity(options.writes_in_flight_max),
             options,
             buffers,
-            spare_ranges: Vec::new(),
+            spare_ranges: Vec::with_capacity(groups_max),
             place,
             backlog_bytes: 0,
             appended,
@@ -355,7 +365,7 @@ impl<D: Disk> Journal<D> {
 
     /// Keeps segments ready beyond the one in use.
     fn prepare_ahead(&mut self) {
-        while self.place.ready.len() + self.place.preparing < self.options.segments_ahead {
+        if !self.place.preparing && self.place.ready.len() < self.options.segments_ahead {
             self.place.prepare(&mut self.disk, &self.identity, self.options.segment_bytes);
         }
     }
@@ -369,7 +379,7 @@ impl<D: Disk> Journal<D> {
                     Err(error) => self.poison(error),
                 }
             }
-            Completion::Read { buffer, result, .. } => self.read(buffer, result),
+            Completion::Read { buffer, result, .. } => self.read(buffer, result.is_ok()),
             Completion::Prepared { segment, result } => self.prepared(segment, result),
         }
     }
@@ -395,17 +405,17 @@ impl<D: Disk> Journal<D> {
     }
 
     fn prepared(&mut self, segment: SegmentId, result: io::Result<()>) {
-        self.place.preparing -= 1;
-        self.place.short = result.is_err();
+        requires!(T7, self.place.preparing && segment == self.place.next);
         match result {
-            Ok(()) => self.place.ready.push_back((segment, self.options.segment_bytes)),
+            Ok(()) => self.place.prepared(self.options.segment_bytes),
             Err(error) => {
-                self.place.next = segment;
+                self.place.preparing = false;
+                self.place.short = true;
                 self.statistics.preparation_failures += 1;
                 tracing::error!(%error, segment = segment.0, "no room for another journal segment");
-                self.prepare_ahead();
             }
         }
+        self.prepare_ahead();
     }
 
     /// Whether `bytes` of frames surely fit the segments that are ready. One of them stays unused (see
@@ -432,10 +442,9 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    fn read(&mut self, buffer: AlignedBuffer, result: io::Result<()>) {
+    fn read(&mut self, buffer: AlignedBuffer, is_read: bool) {
         let Some(WantedRead { at, bytes }) = self.reading.take() else { return };
-        let sound =
-            result.is_ok() && self.retrievals.take(&self.identity, at, &buffer[..bytes], self.persisted);
+        let sound = is_read && self.retrievals.take(&self.identity, at, &buffer[..bytes], self.persisted);
         if !sound {
             self.statistics.retrieval_faults += 1;
             tracing::error!(segment = at.segment.0, offset = at.offset, "slots cannot be read back");

@@ -2,7 +2,7 @@
 //!
 //! A core has one [`Journal`], shared by all its rings. Frames go in as they came off the wire; a group
 //! write makes everything durable that arrived during the one before; [`Journal::poll`] says how far.
-//! The device behind it is a [`Disk`]: [`FileDisk`] on io_uring, [`MemoryDisk`] (volatile), or a
+//! The device behind it is a [`Disk`]: [`FileDisk`] on `io_uring`, [`MemoryDisk`] (volatile), or a
 //! simulated one.
 //!
 //! A [`DataDir`] says whose files these are and keeps other processes out. [`Unrecovered::recover`]
@@ -13,6 +13,8 @@
 mod block;
 #[allow(unsafe_code)]
 mod buffer;
+#[cfg(test)]
+mod crash_disk;
 mod data_dir;
 mod disk;
 mod error;
@@ -23,6 +25,8 @@ mod identity;
 mod index;
 mod inspect;
 mod journal;
+#[cfg(test)]
+mod journal_tests;
 mod memory_disk;
 mod options;
 #[allow(unsafe_code)]

@@ -143,35 +143,37 @@ impl<D: Disk> Unrecovered<D> {
             chain,
             ready: ready.map(|file| (file.segment, file.bytes)).collect::<VecDeque<_>>(),
             next: files.last().map_or(SegmentId::FIRST, |file| file.segment.next()),
-            preparing: 0,
+            preparing: false,
             short: false,
         };
-        let in_use = usize::from(files.is_empty());
-        while place.ready.len() + place.preparing < self.options.segments_ahead + in_use {
-            place.prepare(&mut self.disk, &self.identity, self.options.segment_bytes);
-        }
-        self.await_segments(&mut place, 1 + in_use)?;
-        if in_use == 1 {
+        if files.is_empty() {
+            self.await_segments(&mut place, 2)?;
             place.ready.pop_front();
         }
+        self.await_segments(&mut place, 1)?;
         Ok(place)
     }
 
-    /// Waits until `count` segments are ready.
+    /// Makes segments until `count` are ready, then asks for the next.
     fn await_segments(&mut self, place: &mut Place, count: usize) -> Result<(), RecoverError> {
+        let bytes = self.options.segment_bytes;
         let mut completions = Vec::new();
         while place.ready.len() < count {
             let segment = place.next;
             let failed = |source| RecoverError::Io { segment, action: "making a segment", source };
+            if !place.preparing {
+                place.prepare(&mut self.disk, &self.identity, bytes);
+            }
             self.disk.wait().map_err(failed)?;
             self.disk.poll(&mut completions).map_err(failed)?;
             for completion in completions.drain(..) {
-                let Completion::Prepared { segment, result } = completion else { continue };
-                let failed = |source| RecoverError::Io { segment, action: "making a segment", source };
+                let Completion::Prepared { result, .. } = completion else { continue };
                 result.map_err(failed)?;
-                place.preparing -= 1;
-                place.ready.push_back((segment, self.options.segment_bytes));
+                place.prepared(bytes);
             }
+        }
+        if !place.preparing && place.ready.len() < self.options.segments_ahead {
+            place.prepare(&mut self.disk, &self.identity, bytes);
         }
         Ok(())
     }

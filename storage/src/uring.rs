@@ -1,5 +1,5 @@
-//! The core's own io_uring for writes: SINGLE_ISSUER and DEFER_TASKRUN, so that the kernel does its part
-//! inside this thread's calls, and TASKRUN_FLAG, so that a poll with nothing to do is one load.
+//! The core's own `io_uring` for writes: `SINGLE_ISSUER` and `DEFER_TASKRUN`, so that the kernel does its
+//! part inside this thread's calls, and `TASKRUN_FLAG`, so that a poll with nothing to do is one load.
 //!
 //! What makes this sound: an operation's buffer and file are owned by `operations` from the push until
 //! the completion is reaped, and dropping the ring waits for the device first.
@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
+use crate::block::SECTOR_BYTES;
 use crate::buffer::AlignedBuffer;
 use crate::options::SyncMode;
 
@@ -190,16 +191,16 @@ impl Operation {
     /// Takes the result of a step. `None`: there is another step. A write cut short goes on where it
     /// ended; after a sync began nothing is ever written or synced again.
     fn advance(&mut self, answer: i32, sync: SyncMode) -> Option<io::Result<()>> {
-        if answer < 0 {
+        let Ok(bytes) = usize::try_from(answer) else {
             return Some(Err(io::Error::from_raw_os_error(-answer)));
-        }
+        };
         if self.stage == Stage::Syncing {
             return Some(Ok(()));
         }
-        if answer == 0 || !(answer as usize).is_multiple_of(crate::block::SECTOR_BYTES) {
+        if bytes == 0 || !bytes.is_multiple_of(SECTOR_BYTES) {
             return Some(Err(io::Error::new(io::ErrorKind::WriteZero, "the device cut a write short")));
         }
-        self.written += answer as usize;
+        self.written += bytes;
         if self.written < self.bytes {
             return None;
         }

@@ -221,12 +221,11 @@ impl Window {
         bytes: usize,
         left: u64,
     ) -> Result<&[u8], RecoverError> {
-        let start = match self.start_of(at, bytes) {
-            Some(start) => start,
-            None => {
-                self.load(segments, at, bytes, left)?;
-                0
-            }
+        let start = if let Some(start) = self.start_of(at, bytes) {
+            start
+        } else {
+            self.load(segments, at, bytes, left)?;
+            0
         };
         Ok(&self.bytes[start..start + bytes])
     }

@@ -1,10 +1,22 @@
-//! The journal on real files, through io_uring.
+//! The journal on real files, through `io_uring`.
 
 mod common;
 
-use annulus_rings::{Lsn, RingId, Slot};
-use annulus_storage::{JournalOptions, SyncMode};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use annulus_rings::{ClusterId, CoreId, Lsn, NodeId, RingId, Slot};
+use annulus_storage::{
+    DataDir, FileDisk, JournalInspector, JournalOptions, RecoverError, SyncMode, Unrecovered,
+};
 use common::{accept, append, flush, learn, open, options, turn_until};
+
+fn segment(directory: &Path, number: u64) -> PathBuf {
+    directory.join("core-0").join(format!("{number:016x}.segment"))
+}
 
 #[test]
 fn reopening_after_a_clean_close_gives_every_frame_back() {
@@ -62,4 +74,190 @@ fn slots_are_read_back_with_the_last_accept_of_each() {
         };
         assert_eq!((frame.header().slot, frame.payload()), (Slot(slot), payload));
     }
+}
+
+#[test]
+fn dropping_without_a_close_at_any_moment_keeps_everything_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut written = Vec::new();
+    for round in 0..12u64 {
+        let (mut journal, frames) = open(directory.path(), &options()).unwrap();
+        assert!(written.starts_with(&frames), "a prefix of what was appended");
+        written = frames;
+        let mut persisted = journal.persisted();
+        for number in 0..20 + round * 5 {
+            let frame = accept(1, number, &vec![round as u8; (number * 91 % 4000) as usize]);
+            append(&mut journal, &frame);
+            written.push(frame);
+            if number % 3 == 0 {
+                journal.submit();
+                persisted = journal.poll().unwrap();
+            }
+        }
+        drop(journal);
+        let (_, frames) = open(directory.path(), &options()).unwrap();
+        assert!(frames.len() as u64 >= persisted.0, "{} of {persisted:?}", frames.len());
+    }
+}
+
+#[test]
+fn slots_are_read_back_while_the_journal_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    for slot in 0..300 {
+        append(&mut journal, &accept(1, slot, &[1; 2000]));
+    }
+    flush(&mut journal);
+    let (mut from, mut slot) = (0, 300);
+    while from < 300 {
+        journal.retrieve(RingId(1), Slot(from), Slot(300), 64 << 10, from).unwrap();
+        let mut answer = None;
+        turn_until(&mut journal, |journal| {
+            append(journal, &accept(2, slot, &[2; 200]));
+            slot += 1;
+            answer = journal.retrieved();
+            answer.is_some()
+        });
+        let frames = answer.unwrap().frames;
+        assert!(
+            !frames.is_empty() && frames.iter().map(annulus_rings::Frame::len).sum::<usize>() <= 64 << 10
+        );
+        from += frames.len() as u64;
+    }
+    assert_eq!(journal.statistics().retrieval_faults, 0);
+}
+
+#[test]
+fn a_damaged_slot_is_never_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    append(&mut journal, &accept(1, 0, &[1; 9000]));
+    flush(&mut journal);
+    let file = File::options().write(true).open(segment(directory.path(), 1)).unwrap();
+    file.write_all_at(b"rot", 4096 + 5000).unwrap();
+    file.sync_all().unwrap();
+    journal.retrieve(RingId(1), Slot(0), Slot(1), 1 << 20, 1).unwrap();
+    turn_until(&mut journal, |journal| journal.retrieved().is_some_and(|answer| answer.frames.is_empty()));
+    assert_eq!(journal.statistics().retrieval_faults, 1);
+}
+
+#[test]
+fn a_completion_wakes_the_core() {
+    // SAFETY: no memory is passed; the descriptor is owned by the file from here on.
+    let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    assert!(eventfd >= 0);
+    // SAFETY: the descriptor was just made and nothing else owns it.
+    let mut wake = unsafe { File::from_raw_fd(eventfd) };
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    journal.register_wake(wake.as_raw_fd()).unwrap();
+    for slot in 0..5 {
+        append(&mut journal, &accept(1, slot, b"parked"));
+        journal.submit();
+        // A core that parks here sleeps until the write is durable.
+        while journal.poll().unwrap() < journal.appended() {
+            wake.read_exact(&mut [0; 8]).unwrap();
+        }
+    }
+    journal.retrieve(RingId(1), Slot(0), Slot(5), 1 << 20, 1).unwrap();
+    let answer = loop {
+        journal.poll().unwrap();
+        match journal.retrieved() {
+            Some(answer) => break answer,
+            None => wake.read_exact(&mut [0; 8]).unwrap(),
+        }
+    };
+    assert_eq!(answer.frames.len(), 5);
+}
+
+#[test]
+fn an_inspector_sees_what_recovery_would_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    for slot in 0..10 {
+        append(&mut journal, &accept(1, slot, &[3; 700]));
+        flush(&mut journal);
+    }
+    let before = std::fs::read(segment(directory.path(), 1)).unwrap();
+    let core = directory.path().join("core-0");
+    let mut inspector = JournalInspector::open(&core).unwrap();
+    assert_eq!(inspector.identity(), journal.identity());
+    let (mut slots, mut last) = (Vec::new(), Lsn(0));
+    let tail = inspector
+        .blocks(|block| {
+            assert_eq!(block.header.first_lsn, last.next());
+            last = block.header.last_lsn();
+            slots.extend(block.frames.iter().map(|frame| frame.slot.0));
+        })
+        .unwrap();
+    assert_eq!((slots, tail.torn_bytes), ((0..10).collect(), 0));
+    assert_eq!(std::fs::read(segment(directory.path(), 1)).unwrap(), before);
+}
+
+#[test]
+fn a_truncated_or_deleted_segment_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    for slot in 0..10 {
+        append(&mut journal, &accept(1, slot, &[3; 60_000]));
+    }
+    flush(&mut journal);
+    drop(journal);
+    let second = segment(directory.path(), 2);
+    let whole = std::fs::read(&second).unwrap();
+    std::fs::write(&second, &whole[..100_000]).unwrap();
+    let error = open(directory.path(), &options()).err().unwrap();
+    assert!(matches!(error, RecoverError::Truncated { found: 100_000, .. }), "{error}");
+    std::fs::remove_file(&second).unwrap();
+    let error = open(directory.path(), &options()).err().unwrap();
+    assert!(matches!(error, RecoverError::MissingSegment(_)), "{error}");
+    std::fs::write(&second, whole).unwrap();
+    assert_eq!(open(directory.path(), &options()).unwrap().1.len(), 10);
+}
+
+#[test]
+fn a_journal_that_lost_every_segment_is_not_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path(), &options()).unwrap());
+    std::fs::remove_dir_all(directory.path().join("core-0")).unwrap();
+    std::fs::create_dir(directory.path().join("core-0")).unwrap();
+    let error = open(directory.path(), &options()).err().unwrap();
+    assert!(matches!(error, RecoverError::MissingSegment(_)), "{error}");
+}
+
+#[test]
+fn a_core_directory_of_another_core_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let open_core = |core| {
+        let data = DataDir::open(directory.path(), ClusterId(7), NodeId(1), 2).unwrap();
+        let core = data.core(CoreId(core));
+        let disk = FileDisk::open(&core, SyncMode::default()).unwrap();
+        Unrecovered::open(disk, core.identity(), options()).unwrap().recover(|_, _| ()).map(drop)
+    };
+    open_core(0).unwrap();
+    open_core(1).unwrap();
+    let [first, second] = [0, 1].map(|core| directory.path().join(format!("core-{core}")));
+    let aside = directory.path().join("core-aside");
+    std::fs::rename(&first, &aside).unwrap();
+    std::fs::rename(&second, &first).unwrap();
+    std::fs::rename(&aside, &second).unwrap();
+    assert!(matches!(open_core(0), Err(RecoverError::ForeignSegment { .. })));
+}
+
+#[test]
+fn options_may_change_between_openings() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    append(&mut journal, &accept(1, 0, b"small segments"));
+    flush(&mut journal);
+    drop(journal);
+    let larger = JournalOptions { segment_bytes: 512 << 10, sync: SyncMode::Fdatasync, ..options() };
+    let (mut journal, frames) = open(directory.path(), &larger).unwrap();
+    assert_eq!(frames.len(), 1);
+    for slot in 1..40 {
+        append(&mut journal, &accept(1, slot, &[0; 30_000]));
+    }
+    flush(&mut journal);
+    drop(journal);
+    assert_eq!(open(directory.path(), &options()).unwrap().1.len(), 40);
 }

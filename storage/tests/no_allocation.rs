@@ -1,0 +1,57 @@
+//! M2: a steady turn of the journal allocates nothing.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use annulus_rings::Frame;
+use annulus_storage::JournalOptions;
+use common::{accept, append, flush, open, options};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn a_steady_load_allocates_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = JournalOptions { segment_bytes: 16 << 20, backlog_bytes_max: 128 << 10, ..options() };
+    let (mut journal, _) = open(directory.path(), &options).unwrap();
+    let frames: Vec<Frame> = (0..64).map(|slot| accept(slot % 4, u64::from(slot), &[1; 300])).collect();
+    // Each round fills the backlog to its bound, so that the first ones see the peak.
+    let mut rounds = |count: usize| {
+        for _ in 0..count {
+            for frame in frames.iter().cycle() {
+                if !journal.has_room(frame.len()) {
+                    break;
+                }
+                append(&mut journal, frame);
+            }
+            flush(&mut journal);
+        }
+    };
+    rounds(3);
+    let before = ALLOCATIONS.get();
+    rounds(30);
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
