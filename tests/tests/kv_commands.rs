@@ -1,6 +1,6 @@
 //! The key-value example without engine and network: requests as bytes go in, replies as bytes come out.
 //!
-//! The transcripts in `kv_transcripts/` were recorded from a Redis server 7.0, and what the example
+//! The transcripts in `kv/transcripts/` were recorded from a Redis server 7.0, and what the example
 //! answers must be the same, word for word:
 //! ```text
 //! # a comment
@@ -20,6 +20,8 @@ mod arguments;
 mod catalogue;
 #[path = "../../engine/examples/kv/command.rs"]
 mod command;
+#[path = "../../engine/examples/kv/encoding.rs"]
+mod encoding;
 #[path = "../../engine/examples/kv/glob.rs"]
 mod glob;
 #[path = "../../engine/examples/kv/hash_slot.rs"]
@@ -28,6 +30,8 @@ mod hash_slot;
 mod inline;
 #[path = "../../engine/examples/kv/nodes.rs"]
 mod nodes;
+#[path = "../../engine/examples/kv/number.rs"]
+mod number;
 #[path = "../../engine/examples/kv/pipeline.rs"]
 mod pipeline;
 #[path = "../../engine/examples/kv/reply.rs"]
@@ -124,7 +128,7 @@ impl Desk {
 
 #[test]
 fn replies_are_word_for_word_what_redis_replies() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kv_transcripts");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kv/transcripts");
     let mut transcripts = 0;
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
