@@ -1,0 +1,173 @@
+//! One replica of one ring: the protocol, the state machine, and who waits for what.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use annulus_rings::{Ballot, Frame, FramePool, NodeId, Ring, RingId, Role, Slot, Time};
+use annulus_rings::{invariant, requires};
+
+use super::backlog::{Backlog, BatchLimits, Sealed};
+use super::executor::Executor;
+use super::waiter::Waiter;
+use crate::status::StatusCell;
+use crate::{Rejected, Replies, RingStatus};
+
+/// A ring as its core hosts it.
+pub(crate) struct Replica {
+    pub(crate) ring: Ring,
+    executor: Executor,
+    role: Role,
+    backlog: Backlog,
+    /// Sealed batches that are not executed yet, by slot.
+    flights: VecDeque<Flight>,
+    /// Who waits: for the commands in flight, then for those in the backlog, in order.
+    waiters: VecDeque<Waiter>,
+    /// The time of the last batch that was sealed.
+    sealed_time_ns: u64,
+    status: Arc<StatusCell>,
+    /// Something happened in this turn: the replica is in the core's list of active ones.
+    pub(crate) active: bool,
+}
+
+/// A sealed batch between its proposal and its execution.
+struct Flight {
+    slot: Slot,
+    ballot: Ballot,
+    commands: u32,
+}
+
+impl Replica {
+    pub(crate) fn new(ring: Ring, executor: Executor, limits: BatchLimits) -> Replica {
+        let replica = Replica {
+            role: ring.role(),
+            ring,
+            executor,
+            backlog: Backlog::new(limits),
+            flights: VecDeque::new(),
+            waiters: VecDeque::new(),
+            sealed_time_ns: 0,
+            status: Arc::default(),
+            active: false,
+        };
+        replica.publish();
+        replica
+    }
+
+    pub(crate) fn id(&self) -> RingId {
+        self.ring.options().ring
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+
+    /// Takes a command into the batch that is sealed next.
+    pub(crate) fn propose(
+        &mut self,
+        pool: &mut FramePool,
+        command: &[u8],
+        waiter: impl FnOnce() -> Waiter,
+    ) -> Result<(), Rejected> {
+        if !self.is_leader() {
+            return Err(Rejected::NotLeader(self.leader()));
+        }
+        self.backlog.push(pool, command)?;
+        self.waiters.push_back(waiter());
+        Ok(())
+    }
+
+    /// Bytes of the batch that can be proposed now, if there is one.
+    pub(crate) fn sealable(&self) -> Option<usize> {
+        let ready = self.is_leader() && !self.backlog.is_empty() && self.ring.can_propose();
+        ready.then(|| self.backlog.front_bytes())
+    }
+
+    /// Seals the oldest batch; its place in the log is the next one of the ring.
+    pub(crate) fn seal(&mut self, pool: &mut FramePool, wall_ns: u64) -> Option<(Slot, Sealed)> {
+        let time_ns = wall_ns.max(self.sealed_time_ns).max(self.executor.time_ns());
+        let sealed = self.backlog.seal(pool, time_ns)?;
+        self.sealed_time_ns = time_ns;
+        let slot = self.ring.progress().proposed;
+        invariant!(P6, self.flights.back().is_none_or(|last| last.slot < slot));
+        self.flights.push_back(Flight { slot, ballot: self.ring.ballot(), commands: sealed.commands });
+        Some((slot, sealed))
+    }
+
+    /// Executes the batch of the next slot; true when clients of this core wait for its replies,
+    /// which [`answered`](Self::answered) then hands out.
+    pub(crate) fn execute(&mut self, slot: Slot, frame: &Frame, replies: &mut Replies) -> bool {
+        let wanted = self.flights.front().is_some_and(|flight| flight.slot == slot);
+        replies.reset(wanted);
+        self.executor.execute(slot, frame, replies);
+        wanted
+    }
+
+    /// Ends the proposals of the batch in `slot`, which was executed: `end` gets each waiter with the
+    /// index of its command, or with none when another leader's batch took the slot.
+    pub(crate) fn answered(&mut self, slot: Slot, frame: &Frame, mut end: impl FnMut(Waiter, Option<usize>)) {
+        requires!(L5, slot < self.executor.next());
+
+        let flight = self.flights.pop_front().expect("a flight was seen in this slot");
+        let ours = frame.header().ballot == flight.ballot;
+        for (index, waiter) in self.waiters.drain(..flight.commands as usize).enumerate() {
+            end(waiter, ours.then_some(index));
+        }
+    }
+
+    /// Takes note of a new role. Whoever led until now can no longer tell what becomes of the batches in
+    /// flight (P9); what was never sealed certainly has no effect (L7).
+    pub(crate) fn change_role(
+        &mut self,
+        role: Role,
+        ballot: Ballot,
+        end: impl FnMut(Waiter, Option<Rejected>),
+    ) {
+        self.role = role;
+        self.abandon(Rejected::NotLeader(self.leader()), end);
+        self.executor.on_role(role, ballot);
+    }
+
+    /// Ends every proposal: those in flight as unknown, those that wait as rejected.
+    pub(crate) fn abandon(&mut self, why: Rejected, mut end: impl FnMut(Waiter, Option<Rejected>)) {
+        let in_flight: usize = self.flights.iter().map(|flight| flight.commands as usize).sum();
+        self.flights.clear();
+        self.backlog.clear();
+        for (index, waiter) in self.waiters.drain(..).enumerate() {
+            end(waiter, (index >= in_flight).then_some(why));
+        }
+    }
+
+    pub(crate) fn query(&self, query: &[u8], reply: &mut Vec<u8>) {
+        self.executor.query(query, reply);
+    }
+
+    pub(crate) fn status_cell(&self) -> Arc<StatusCell> {
+        Arc::clone(&self.status)
+    }
+
+    pub(crate) fn status(&self) -> RingStatus {
+        RingStatus {
+            role: self.role,
+            leader: self.leader(),
+            ballot: self.ring.ballot(),
+            progress: self.ring.progress(),
+        }
+    }
+
+    /// Shows other threads where the replica stands.
+    pub(crate) fn publish(&self) {
+        self.status.publish(&self.status());
+    }
+
+    pub(crate) fn deadline(&self) -> Time {
+        self.ring.deadline()
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        match self.role {
+            Role::Leader => Some(self.ring.options().node),
+            Role::Follower { leader } => leader,
+            Role::Candidate => None,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A ring whose journal is being read back, and what becomes of its chosen slots meanwhile.
+//!
+//! A ring that was declared before the start has its state machine already: slots are executed as they are
+//! read, and forgotten. One that is created later has not: its slots are kept until then. So declare rings
+//! with long journals.
+
+use annulus_rings::{
+    Event, Frame, FramePool, Ignored, Lsn, Outbox, Recovering, Ring, RingOptions, Slot, Time,
+};
+
+use super::executor::Executor;
+use crate::{Replies, StateMachine};
+
+/// One ring of the journal.
+pub(crate) struct Restoring {
+    recovering: Recovering,
+    /// Chosen slots that wait for the state machine.
+    kept: Vec<(Slot, Frame)>,
+    executor: Option<Executor>,
+}
+
+/// What the rings of a core share while they are restored.
+pub(crate) struct RestoreRoom {
+    outbox: Outbox,
+    replies: Replies,
+}
+
+impl RestoreRoom {
+    pub(crate) fn new() -> RestoreRoom {
+        // Nothing is appended or sent while a journal is read back: only events come out.
+        RestoreRoom { outbox: Outbox::new(Lsn(0), FramePool::new(0)), replies: Replies::default() }
+    }
+}
+
+impl Restoring {
+    pub(crate) fn new(options: RingOptions) -> Restoring {
+        Restoring { recovering: Recovering::new(options), kept: Vec::new(), executor: None }
+    }
+
+    /// Gives the ring its state machine: what was kept for it is executed.
+    pub(crate) fn attach(&mut self, machine: Box<dyn StateMachine>, room: &mut RestoreRoom) {
+        let mut executor = Executor::new(machine);
+        room.replies.reset(false);
+        for (slot, frame) in self.kept.drain(..) {
+            executor.execute(slot, &frame, &mut room.replies);
+        }
+        self.executor = Some(executor);
+    }
+
+    /// Takes the next record of the ring.
+    pub(crate) fn replay(&mut self, frame: &Frame, room: &mut RestoreRoom) -> Result<(), Ignored> {
+        self.recovering.replay(frame, &mut room.outbox)?;
+        room.replies.reset(false);
+        for event in room.outbox.events.drain(..) {
+            let Event::Chosen { slot, frame, .. } = event else { continue };
+            match &mut self.executor {
+                Some(executor) => executor.execute(slot, &frame, &mut room.replies),
+                None => self.kept.push((slot, frame)),
+            }
+            // A slot that is kept is safe too: it is executed before the ring lives.
+            self.recovering.executed(slot);
+        }
+        Ok(())
+    }
+
+    /// The ring over a journal that is durable up to what `outbox` has appended, and its state.
+    pub(crate) fn finish(self, now: Time, outbox: &Outbox) -> (Ring, Executor) {
+        let executor = self.executor.expect("a ring has its state machine before it lives");
+        (self.recovering.recovered(now, outbox), executor)
+    }
+}

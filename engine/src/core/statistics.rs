@@ -1,0 +1,101 @@
+//! What a core counts.
+
+use annulus_storage::JournalStatistics;
+use annulus_transport::NetworkStatistics;
+
+use crate::StageReport;
+
+/// Counts of one core, or of several added up, since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// Turns taken.
+    pub turns: u64,
+    /// Times that the core slept.
+    pub parks: u64,
+    /// Rings hosted.
+    pub rings: u64,
+    /// Batches sealed and proposed here.
+    pub batches_proposed: u64,
+    /// Commands in them.
+    pub commands_proposed: u64,
+    /// Slots executed here.
+    pub slots_executed: u64,
+    /// Commands in them.
+    pub commands_executed: u64,
+    /// Inputs that changed nothing, such as frames of a stale ballot.
+    pub inputs_ignored: u64,
+    /// Frames for a ring that this core does not host.
+    pub frames_without_ring: u64,
+    /// Frames dropped because the journal's backlog was full: their senders send them again.
+    pub frames_without_room: u64,
+    /// Read-backs for peers that were dropped because too many waited: they ask again.
+    pub retrievals_dropped: u64,
+    /// Times that the pool of frame buffers had to ask the allocator.
+    pub pool_misses: u64,
+    /// The journal's own.
+    pub journal: JournalStatistics,
+    /// The network's own.
+    pub network: NetworkStatistics,
+}
+
+impl Statistics {
+    /// Adds what another core counted.
+    pub fn add(&mut self, other: &Statistics) {
+        self.turns += other.turns;
+        self.parks += other.parks;
+        self.rings += other.rings;
+        self.batches_proposed += other.batches_proposed;
+        self.commands_proposed += other.commands_proposed;
+        self.slots_executed += other.slots_executed;
+        self.commands_executed += other.commands_executed;
+        self.inputs_ignored += other.inputs_ignored;
+        self.frames_without_ring += other.frames_without_ring;
+        self.frames_without_room += other.frames_without_room;
+        self.retrievals_dropped += other.retrievals_dropped;
+        self.pool_misses += other.pool_misses;
+        add_journal(&mut self.journal, &other.journal);
+        add_network(&mut self.network, &other.network);
+    }
+}
+
+fn add_journal(sum: &mut JournalStatistics, other: &JournalStatistics) {
+    sum.flushes += other.flushes;
+    sum.blocks += other.blocks;
+    sum.bytes_written += other.bytes_written;
+    sum.frames += other.frames;
+    sum.frame_bytes += other.frame_bytes;
+    sum.segments += other.segments;
+    sum.segment_waits += other.segment_waits;
+    sum.preparation_failures += other.preparation_failures;
+    sum.backlog_bytes_peak = sum.backlog_bytes_peak.max(other.backlog_bytes_peak);
+    sum.retrievals += other.retrievals;
+    sum.retrieved_bytes += other.retrieved_bytes;
+    sum.retrieval_faults += other.retrieval_faults;
+}
+
+fn add_network(sum: &mut NetworkStatistics, other: &NetworkStatistics) {
+    sum.frames_sent += other.frames_sent;
+    sum.bytes_sent += other.bytes_sent;
+    sum.writes += other.writes;
+    sum.frames_received += other.frames_received;
+    sum.bytes_received += other.bytes_received;
+    sum.reads += other.reads;
+    sum.dropped_unconnected += other.dropped_unconnected;
+    sum.dropped_full += other.dropped_full;
+    sum.dropped_with_connection += other.dropped_with_connection;
+    sum.connections += other.connections;
+    sum.replaced += other.replaced;
+    sum.closed += other.closed;
+    sum.silent += other.silent;
+    sum.corrupt += other.corrupt;
+    sum.foreign += other.foreign;
+}
+
+/// All that a core reports of itself.
+#[derive(Clone, Debug)]
+pub struct CoreReport {
+    /// Counts.
+    pub statistics: Statistics,
+    /// Stages.
+    pub stages: StageReport,
+}

@@ -1,0 +1,84 @@
+//! The handle of a ring for other threads.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use annulus_rings::{NodeId, RingId};
+
+use crate::clock::{Clock, SystemClock};
+use crate::mailbox::{Letter, Mailbox};
+use crate::status::StatusCell;
+use crate::{Completion, Proposal, Query, RingStatus, ticket};
+
+/// Proposes to one ring from any thread. Cheap to clone.
+#[derive(Clone)]
+pub struct RingHandle {
+    ring: RingId,
+    mailbox: Mailbox,
+    status: Arc<StatusCell>,
+}
+
+/// How often [`RingHandle::wait_for_leader`] looks.
+const LEADER_LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+impl RingHandle {
+    pub(crate) fn new(ring: RingId, mailbox: Mailbox, status: Arc<StatusCell>) -> RingHandle {
+        RingHandle { ring, mailbox, status }
+    }
+
+    /// The ring.
+    pub fn id(&self) -> RingId {
+        self.ring
+    }
+
+    /// Submits a command. Never blocks: what cannot be taken is rejected through the proposal.
+    pub fn propose(&self, command: &[u8]) -> Proposal {
+        let (ticket, promise) = ticket::issue(command.to_vec(), SystemClock.now());
+        self.post(command.len(), Letter::Propose { ring: self.ring, promise });
+        Proposal(ticket)
+    }
+
+    /// Asks this node's replica, which may lag behind the leader's.
+    pub fn query(&self, query: &[u8]) -> Query {
+        let (ticket, promise) = ticket::issue(query.to_vec(), SystemClock.now());
+        self.post(query.len(), Letter::Query { ring: self.ring, promise });
+        Query(ticket)
+    }
+
+    /// Where this node's replica stands.
+    pub fn status(&self) -> RingStatus {
+        self.status.read()
+    }
+
+    /// Blocks until this node's replica knows who leads, `timeout` at the most; tells who does.
+    pub fn wait_for_leader(&self, timeout: Duration) -> Option<NodeId> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let leader = self.status().leader;
+            if leader.is_some() || Instant::now() >= deadline {
+                return leader;
+            }
+            thread::sleep(LEADER_LOOK_INTERVAL);
+        }
+    }
+
+    fn post(&self, bytes: usize, letter: Letter) {
+        let Err((why, letter)) = self.mailbox.post(bytes, letter) else { return };
+        if let Letter::Propose { promise, .. } | Letter::Query { promise, .. } = letter {
+            promise.complete(Completion::Rejected(why));
+        }
+    }
+}
+
+impl std::fmt::Debug for RingHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RingHandle").field("ring", &self.ring).field("status", &self.status()).finish()
+    }
+}
+
+/// A handle crosses threads.
+const _: fn() = || {
+    fn crosses<T: Send + Sync + Clone>() {}
+    crosses::<RingHandle>();
+};
