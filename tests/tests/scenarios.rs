@@ -29,7 +29,7 @@ fn scripts() -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("the folder of the scripts");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
-    assert!(paths.len() >= 14, "only {} scripts in {folder}", paths.len());
+    assert!(!paths.is_empty(), "no scripts in {folder}");
     paths
 }
 

@@ -13,6 +13,7 @@
 //! | `deliver-reversed …` | the same, the last sent first |
 //! | `deliver-copy …` | the same, and it stays in flight: a duplicate |
 //! | `drop …` | what matches in flight is lost |
+//! | `hold …`, `release` | what matches is delayed until all that is held is released |
 //! | `persist 1 2` | the next two records of node 1 are durable; without a count, all |
 //! | `settle` | network and disks work until nothing is left to do; no time passes |
 //! | `crash 1`, `crash 1 keeping 1` | node 1 stops; unreported records are lost, but for the first so many |
@@ -56,6 +57,10 @@ pub enum Command {
     Deliver(Selector, Delivery),
     /// Frames are lost.
     Drop(Selector),
+    /// Frames are delayed.
+    Hold(Selector),
+    /// What is held is in flight again.
+    Release,
     /// Records become durable.
     Persist(NodeId, usize),
     /// Everything works, no time passes.
@@ -142,6 +147,8 @@ impl Command {
             ("deliver-reversed", which) => Ok(Command::Deliver(Selector::parse(which)?, Delivery::Reversed)),
             ("deliver-copy", which) => Ok(Command::Deliver(Selector::parse(which)?, Delivery::Copied)),
             ("drop", which) => Ok(Command::Drop(Selector::parse(which)?)),
+            ("hold", which) => Ok(Command::Hold(Selector::parse(which)?)),
+            ("release", []) => Ok(Command::Release),
             ("persist", [id]) => Ok(Command::Persist(node(id)?, usize::MAX)),
             ("persist", [id, records]) => Ok(Command::Persist(node(id)?, number(records)?)),
             ("settle", []) => Ok(Command::Settle),

@@ -16,6 +16,8 @@ const ELECTIONS_MAX: usize = 5;
 #[derive(Default)]
 pub struct Stage {
     world: Option<World>,
+    /// Frames that are delayed until they are released.
+    held: Vec<Envelope>,
 }
 
 impl Stage {
@@ -25,49 +27,86 @@ impl Stage {
     /// The command means nothing, or cannot be carried out.
     pub fn play(&mut self, line: &str) -> Result<Vec<String>, String> {
         let (line, quietly) = line.strip_prefix("quietly ").map_or((line, false), |rest| (rest, true));
-        let command = Command::parse(line)?;
-        if let Command::Ring { nodes, window_slots, retain_bytes } = command {
-            let options = WorldOptions { nodes, window_slots, retain_bytes, ..WorldOptions::default() };
-            self.world = Some(World::new(options));
-        }
-        let world = self.world.as_mut().ok_or("a script begins with `ring N`")?;
-        let mut told = perform(world, command)?;
+        let mut told = match Command::parse(line)? {
+            Command::Ring { nodes, window_slots, retain_bytes } => {
+                let options = WorldOptions { nodes, window_slots, retain_bytes, ..WorldOptions::default() };
+                let world = self.world.insert(World::new(options));
+                world.happenings.clear();
+                Vec::new()
+            }
+            command => self.perform(command)?,
+        };
+        let world = self.world.as_mut().ok_or(NO_WORLD)?;
         let happenings = std::mem::take(&mut world.happenings);
         if !quietly {
-            told.extend(happenings.iter().map(Happening::to_string));
+            told.extend(tell_all(&happenings));
         }
         Ok(told)
     }
-}
 
-/// Carries out a command; returns what it shows beside what happened.
-fn perform(world: &mut World, command: Command) -> Result<Vec<String>, String> {
-    match command {
-        Command::Ring { .. } => {}
-        Command::Timeout(id) => timeout(world, id),
-        Command::Pass(time) => world.advance_to(world.now() + time),
-        Command::Tick(id) => world.tick(id),
-        Command::Run(time) => run(world, time)?,
-        Command::Elect(id) => elect(world, id)?,
-        Command::Propose(id, commands) => {
-            let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
-            if !world.propose(id, &commands) {
-                return Ok(vec![format!("{id:?} takes no proposal")]);
+    /// Carries out a command; returns what it shows beside what happened.
+    fn perform(&mut self, command: Command) -> Result<Vec<String>, String> {
+        let world = self.world.as_mut().ok_or(NO_WORLD)?;
+        match command {
+            Command::Ring { .. } => {}
+            Command::Timeout(id) => timeout(world, id),
+            Command::Pass(time) => world.advance_to(world.now() + time),
+            Command::Tick(id) => world.tick(id),
+            Command::Run(time) => run(world, time)?,
+            Command::Elect(id) => elect(world, id)?,
+            Command::Propose(id, commands) => return Ok(propose(world, id, &commands)),
+            Command::Deliver(selector, delivery) => deliver(world, selector, delivery)?,
+            Command::Drop(selector) => drop(take(world, selector)?),
+            Command::Hold(selector) => self.held.extend(take(world, selector)?),
+            Command::Release => world.flight.append(&mut self.held),
+            Command::Persist(id, records) => world.persist(id, records),
+            Command::Settle => settle(world)?,
+            Command::Crash(id, survivors) => world.crash(id, survivors),
+            Command::Start(id) => world.start(id),
+            Command::Cut(from, to) => cut(world, from, to),
+            Command::Heal => world.heal(),
+            Command::Flight => return Ok(world.flight.iter().map(tell_envelope).collect()),
+            Command::Status => {
+                return Ok(world.ids().into_iter().map(|id| tell_status(world, id)).collect());
             }
         }
-        Command::Deliver(selector, delivery) => deliver(world, selector, delivery)?,
-        Command::Drop(selector) => drop(take(world, selector)?),
-        Command::Persist(id, records) => world.persist(id, records),
-        Command::Settle => settle(world)?,
-        Command::Crash(id, survivors) => world.crash(id, survivors),
-        Command::Start(id) => world.start(id),
-        Command::Cut(from, to) => cut(world, from, to),
-        Command::Heal => world.heal(),
-        Command::Flight => return Ok(world.flight.iter().map(tell_envelope).collect()),
-        Command::Status => return Ok(world.ids().into_iter().map(|id| tell_status(world, id)).collect()),
+        retrieve(world);
+        Ok(Vec::new())
     }
-    retrieve(world);
-    Ok(Vec::new())
+}
+
+/// Why a command before the first `ring` fails.
+const NO_WORLD: &str = "a script begins with `ring N`";
+
+/// Tells what happened, one line for a frame that goes to several nodes.
+fn tell_all(happenings: &[Happening]) -> Vec<String> {
+    let is_broadcast = |a: &Happening, b: &Happening| match (a, b) {
+        (
+            Happening::Sent { from, frame, lost, .. },
+            Happening::Sent { from: from_b, frame: frame_b, lost: lost_b, .. },
+        ) => from == from_b && lost == lost_b && frame.checksum() == frame_b.checksum(),
+        _ => false,
+    };
+    happenings.chunk_by(is_broadcast).map(tell_sent_together).collect()
+}
+
+/// Tells one happening, or the sending of one frame to several nodes.
+fn tell_sent_together(happenings: &[Happening]) -> String {
+    let [Happening::Sent { from, frame, lost, .. }, _, ..] = happenings else {
+        return happenings[0].to_string();
+    };
+    let receivers = happenings.iter().filter_map(|happening| match happening {
+        Happening::Sent { to, .. } => Some(format!("{to:?}")),
+        _ => None,
+    });
+    let receivers: Vec<String> = receivers.collect();
+    let lost = if *lost { " (lost)" } else { "" };
+    format!("{from:?} -> {} {}{lost}", receivers.join(" "), tell(frame))
+}
+
+fn propose(world: &mut World, id: NodeId, commands: &[String]) -> Vec<String> {
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    if world.propose(id, &commands) { Vec::new() } else { vec![format!("{id:?} takes no proposal")] }
 }
 
 fn timeout(world: &mut World, id: NodeId) {
