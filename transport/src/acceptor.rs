@@ -59,9 +59,11 @@ impl Acceptor {
             ready.clear();
             if let Err(error) = self.turn(&mut ready) {
                 tracing::error!(%error, "the acceptor's io_uring failed: no peer can connect any more");
-                return;
+                break;
             }
         }
+        // Else the kernel would keep the port for as long as it takes the ring apart.
+        let _ = self.readiness.remove(self.listening);
     }
 
     fn turn(&mut self, ready: &mut Vec<Token>) -> io::Result<()> {

@@ -191,13 +191,21 @@ impl Visitor {
     fn heard(&mut self, identity: &Identity, admits: impl Fn(&Hello) -> Result<(), Refusal>) -> Progress {
         let hello = match Hello::decode(&self.bytes) {
             Ok(hello) => hello,
-            Err(refusal) => return Progress::Refused(refusal, None),
+            Err(refusal) => {
+                // Any hello of ours tells a node of another version what is wrong; others get no answer.
+                if refusal == Refusal::Version {
+                    let hello = identity.hello(Step::Refuse, NodeId(0), CoreId(0));
+                    self.refuse(Hello { refusal: Some(refusal), ..hello });
+                }
+                return Progress::Refused(refusal, None);
+            }
         };
         match self.answered {
             None => match judge_open(identity, &hello).and_then(|()| admits(&hello)) {
                 Ok(()) => self.answer(identity, hello),
                 Err(refusal) => {
-                    self.refuse(identity, &hello, refusal);
+                    let refuse = identity.hello(Step::Refuse, hello.node, hello.core);
+                    self.refuse(Hello { echo: hello.nonce, refusal: Some(refusal), ..refuse });
                     Progress::Refused(refusal, Some(hello))
                 }
             },
@@ -220,9 +228,7 @@ impl Visitor {
     }
 
     /// Tells the other side why, as well as it goes.
-    fn refuse(&mut self, identity: &Identity, open: &Hello, refusal: Refusal) {
-        let hello = identity.hello(Step::Refuse, open.node, open.core);
-        let refuse = Hello { echo: open.nonce, refusal: Some(refusal), ..hello };
+    fn refuse(&mut self, refuse: Hello) {
         let _ = self.stream.write_all(refuse.encode().as_bytes());
     }
 }

@@ -47,4 +47,4 @@ pub use tcp::{TcpNetwork, TcpOptions};
 pub use wake::{Doorbell, Wake, Waker};
 
 #[cfg(test)]
-mod network_tests;
+mod tests;

@@ -123,15 +123,14 @@ impl Links {
         let (Some(cell), Some(port)) = (self.cell(peer, core), self.ports.get(usize::from(core.0))) else {
             return false;
         };
+        if port.established.try_send(established).is_err() {
+            return false;
+        }
+        // The core may have lost it already: the larger of the two numbers still tells.
         cell.instance.store(instance, Ordering::Release);
         cell.serial.store(serial, Ordering::Release);
-        let taken = port.established.try_send(established).is_ok();
-        if taken {
-            port.bell.ring();
-        } else {
-            cell.lost.fetch_max(serial, Ordering::AcqRel);
-        }
-        taken
+        port.bell.ring();
+        true
     }
 
     /// A core's connection is gone; whoever dials that peer goes to work.

@@ -142,7 +142,9 @@ impl Readiness {
                 self.ring.poll_remove(token.user_data(interest))?;
             }
         }
-        self.submit()
+        self.submit()?;
+        // The cancelled waits let go of the descriptor when their completions are posted.
+        if self.ring.is_pending() { self.ring.enter() } else { Ok(()) }
     }
 
     /// Signals `eventfd` whenever a descriptor becomes ready.

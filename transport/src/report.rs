@@ -69,9 +69,7 @@ impl Report {
     pub(crate) fn established(&self, peer: NodeId) {
         let mut record = self.lock();
         record.statistics.established += 1;
-        if let Some(problem) = record.problems.remove(&peer) {
-            tracing::info!(%peer, was = %problem, "connected");
-        }
+        record.problems.remove(&peer);
     }
 
     /// A dial came to nothing. Logged when the reason is another than before, not at every try.
@@ -107,5 +105,69 @@ impl Report {
     fn lock(&self) -> MutexGuard<'_, Record> {
         // The record is plain counts: one that was left half-way is still worth reading.
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::span::{Attributes, Id, Record as Values};
+    use tracing::{Event, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Counts what is logged.
+    struct Lines(Arc<AtomicUsize>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Values<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_problem_is_logged_when_it_changes_and_counted_every_time() {
+        const PEER: NodeId = NodeId(2);
+        let lines = Arc::new(AtomicUsize::new(0));
+        let report = Report::default();
+        let refused = Problem::Connect(io::ErrorKind::ConnectionRefused);
+        tracing::subscriber::with_default(Lines(Arc::clone(&lines)), || {
+            for _ in 0..5 {
+                report.dial_failed(PEER, &"here", refused.clone());
+            }
+            assert_eq!(lines.load(Ordering::Relaxed), 1);
+            for _ in 0..5 {
+                report.dial_failed(PEER, &"here", Problem::RefusedByPeer(Refusal::WrongCluster));
+                report.refused(None, &"there", Refusal::Garbage);
+            }
+            assert_eq!(lines.load(Ordering::Relaxed), 3);
+            report.established(PEER);
+            report.dial_failed(PEER, &"here", refused.clone());
+            assert_eq!(lines.load(Ordering::Relaxed), 4, "after a success it is news again");
+        });
+        let statistics = report.statistics();
+        assert_eq!(statistics.dials_failed, 11);
+        assert_eq!(statistics.refused_by_peers[&Refusal::WrongCluster], 5);
+        assert_eq!(statistics.refused[&Refusal::Garbage], 5);
+        assert_eq!(report.problem(PEER), Some(refused));
     }
 }

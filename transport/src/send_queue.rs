@@ -118,7 +118,7 @@ impl SendQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network_tests::frame_of;
+    use crate::tests::frame_of;
     use proptest::prelude::*;
 
     /// Takes at most so many bytes per call, then none.

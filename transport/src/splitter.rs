@@ -127,7 +127,7 @@ impl FrameSplitter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network_tests::frame_of;
+    use crate::tests::frame_of;
     use proptest::prelude::*;
 
     fn feed(splitter: &mut FrameSplitter, mut bytes: &[u8]) {

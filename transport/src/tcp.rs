@@ -110,6 +110,7 @@ impl TcpNetwork {
         let token = self.readiness.add(established.stream.as_raw_fd());
         self.connections[index] = Some(Connection::new(established, token, &self.options, now));
         let peer = &mut self.peers[index];
+        tracing::info!(peer = %peer.node, core = %self.port.core, "connected");
         peer.status = PeerStatus::Connected { incarnation, since: now };
         peer.connections += 1;
         self.statistics.connections += 1;

@@ -95,9 +95,10 @@ impl Wake {
 
     /// Announces that the core will sleep unless it finds work now.
     pub fn prepare(&self) {
-        self.bell.arm();
-        // Signals up to here tell of work that the coming re-check finds by itself.
+        // Signals up to here tell of work that the coming re-check finds by itself. Draining comes first:
+        // a signal that answers the flag must stay, for its waker has taken the flag down.
         self.drain();
+        self.bell.arm();
     }
 
     /// The core found work instead of sleeping, or was woken by other means than [`wait`](Wake::wait).
@@ -187,11 +188,6 @@ impl Doorbell {
             // Can only fail at 2^64 - 2 unread signals, and then the core is awake anyway.
             let _ = eventfd.write(&1u64.to_ne_bytes());
         }
-    }
-
-    /// Whether the owner is asleep, as far as can be told from outside.
-    pub fn is_armed(&self) -> bool {
-        self.parked.load(Ordering::Relaxed)
     }
 }
 
@@ -298,6 +294,7 @@ mod tests {
                     }
                 });
             }
+            // Sleeps although it saw work: only the signals of later work can wake it.
             loop {
                 wake.prepare();
                 let before = done.load(Ordering::Relaxed);
