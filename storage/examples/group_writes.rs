@@ -20,7 +20,7 @@ use io_uring::{IoUring, opcode, types};
 
 const ROUNDS: usize = 4;
 const ROUND: Duration = Duration::from_millis(500);
-const BLOCK_BYTES: usize = 4096;
+const BLOCK_BYTES: u16 = 4096;
 const FILE_BYTES: u64 = 32 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut journal = open_journal(directory.path())?;
     let mut plain = PlainWriter::open(&directory.path().join("plain"))?;
-    println!("one frame per group, {} write(s) in flight, {}", 1, directory.path().display());
+    println!("one frame of 192 bytes per group, one write in flight, in {}", directory.path().display());
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
         let journal_rate = journal_round(&mut journal)?;
@@ -104,7 +104,7 @@ impl PlainWriter {
         file.sync_all()?;
         let ring =
             IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(8)?;
-        Ok(PlainWriter { ring, file, block: AlignedBuffer::new(BLOCK_BYTES), offset: 0 })
+        Ok(PlainWriter { ring, file, block: AlignedBuffer::new(BLOCK_BYTES.into()), offset: 0 })
     }
 
     fn round(&mut self) -> Result<f64, Box<dyn Error>> {
@@ -119,11 +119,11 @@ impl PlainWriter {
 
     fn write(&mut self) -> Result<(), Box<dyn Error>> {
         let entry =
-            opcode::Write::new(types::Fd(self.file.as_raw_fd()), self.block.as_ptr(), BLOCK_BYTES as u32)
+            opcode::Write::new(types::Fd(self.file.as_raw_fd()), self.block.as_ptr(), u32::from(BLOCK_BYTES))
                 .offset(self.offset)
                 .rw_flags(libc::RWF_DSYNC)
                 .build();
-        self.offset = (self.offset + BLOCK_BYTES as u64) % FILE_BYTES;
+        self.offset = (self.offset + u64::from(BLOCK_BYTES)) % FILE_BYTES;
         // SAFETY: the block and the file outlive the write: this function waits for it.
         unsafe { self.ring.submission().push(&entry) }?;
         self.ring.submit()?;
@@ -136,6 +136,10 @@ impl PlainWriter {
             }
             std::thread::yield_now();
         };
-        if answer == BLOCK_BYTES as i32 { Ok(()) } else { Err(format!("a write answered {answer}").into()) }
+        if answer == i32::from(BLOCK_BYTES) {
+            Ok(())
+        } else {
+            Err(format!("a write answered {answer}").into())
+        }
     }
 }

@@ -30,7 +30,6 @@ const WAIT: Duration = Duration::from_micros(200);
 ///
 /// It belongs to the thread that opened it.
 pub struct FileDisk {
-    directory: CoreDirectory,
     access: Access,
     uring: Uring,
     /// Segments opened for writing, from the one in use on.
@@ -41,7 +40,13 @@ pub struct FileDisk {
     /// Operations that failed before they reached the device.
     refused: Vec<Completion>,
     wake: WakeFd,
+    /// Holds the lock of the data directory. The last field: fields are dropped in order, and by then
+    /// no write is in flight and no helper runs.
+    directory: CoreDirectory,
 }
+
+/// Room for the segments in use and ahead, so that taking one allocates nothing.
+const WRITABLE_MAX: usize = 16;
 
 /// How segment files are opened.
 #[derive(Clone, Copy)]
@@ -91,15 +96,15 @@ impl FileDisk {
             .map_err(OpenError::io(path, "starting the thread that makes segments"))?;
         let readable = SegmentFiles::open(path);
         Ok(FileDisk {
-            directory: directory.clone(),
             access,
             uring,
-            writable: Vec::new(),
+            writable: Vec::with_capacity(WRITABLE_MAX),
             readable,
             preparer,
             reader: None,
             refused: Vec::new(),
             wake,
+            directory: directory.clone(),
         })
     }
 

@@ -4,11 +4,10 @@
 //! there is one entry: the lowest and the highest. When there are too many entries, neighbouring spans
 //! are joined, so that the index keeps its size while the journal grows and a read-back reads more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use annulus_rings::{RingId, Slot};
+use annulus_rings::{Frame, Kind, RingId, Slot};
 
-use crate::block::BlockHeader;
 use crate::identity::Position;
 
 /// Bytes of a span at first.
@@ -30,13 +29,32 @@ impl SlotRange {
         self.first = self.first.min(other.first);
         self.last = self.last.max(other.last);
     }
+}
 
-    /// Adds a range to others of the same block.
-    pub(crate) fn add_to(self, ranges: &mut Vec<SlotRange>) {
-        match ranges.last_mut() {
-            Some(last) if last.ring == self.ring => last.widen(&self),
-            _ => ranges.push(self),
+/// The slots of blocks that have no place yet, in the order of the blocks.
+#[derive(Default)]
+pub(crate) struct PendingRanges(VecDeque<SlotRange>);
+
+/// How far back a range of the same ring is looked for. What is not found costs an entry, no more.
+const LOOK_BACK: usize = 8;
+
+impl PendingRanges {
+    /// Notes the slots of a frame for the newest block, which has `count` ranges so far.
+    pub(crate) fn note(&mut self, count: &mut usize, frame: &Frame) {
+        let Some(slots) = slots_of(frame) else { return };
+        let recent = (*count).min(LOOK_BACK);
+        let mut recent = self.0.iter_mut().rev().take(recent);
+        if let Some(range) = recent.find(|range| range.ring == slots.ring) {
+            range.widen(&slots);
+        } else {
+            self.0.push_back(slots);
+            *count += 1;
         }
+    }
+
+    /// Takes the ranges of the oldest block, which has `count`.
+    pub(crate) fn take(&mut self, count: usize) -> impl Iterator<Item = SlotRange> {
+        self.0.drain(..count)
     }
 }
 
@@ -88,7 +106,7 @@ impl Index {
     }
 
     /// Adds a block, which follows all others.
-    pub(crate) fn add(&mut self, at: Position, bytes: u64, ranges: &[SlotRange]) {
+    pub(crate) fn add(&mut self, at: Position, bytes: u64, ranges: impl IntoIterator<Item = SlotRange>) {
         let room = self.span_bytes;
         match self.spans.last_mut() {
             Some(span) if span.end() == at && span.bytes + bytes <= room => span.bytes += bytes,
@@ -99,7 +117,7 @@ impl Index {
         }
         let span = self.spans.len() as u32 - 1;
         for slots in ranges {
-            self.add_entry(Entry { span, slots: *slots });
+            self.add_entry(Entry { span, slots });
         }
         if self.entries.len() > self.entries_max || self.spans.len() > self.entries_max {
             self.coarsen();
@@ -167,9 +185,16 @@ impl Index {
     }
 }
 
-/// The place of a block in the index.
-pub(crate) fn extent(header: &BlockHeader) -> (Position, u64) {
-    (header.at, u64::from(header.bytes))
+/// The slots whose values a frame holds, if any.
+pub(crate) fn slots_of(frame: &Frame) -> Option<SlotRange> {
+    let header = frame.header();
+    let count = match header.kind {
+        Kind::Accept => 1,
+        Kind::Learn => header.words[0].max(1),
+        _ => return None,
+    };
+    let last = Slot(header.slot.0.saturating_add(count - 1));
+    Some(SlotRange { ring: header.ring, first: header.slot, last })
 }
 
 #[cfg(test)]
@@ -196,7 +221,7 @@ mod tests {
                     at = Position { segment: at.segment.next(), offset: 4096 };
                 }
                 let ranges: Vec<_> = touched.iter().map(|(r, s, w)| slots(*r, *s, s + w)).collect();
-                index.add(at, bytes, &ranges);
+                index.add(at, bytes, ranges.clone());
                 model.push((at, ranges));
                 at.offset += bytes;
             }
@@ -221,7 +246,7 @@ mod tests {
         let mut index = Index::bounded(4096, 64);
         for block in 0..10_000 {
             let at = Position { segment: SegmentId(1), offset: 4096 + block * 4096 };
-            index.add(at, 4096, &[slots(1, block, block)]);
+            index.add(at, 4096, [slots(1, block, block)]);
         }
         assert!(index.entries.len() <= 128, "{}", index.entries.len());
     }

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use annulus_rings::frame::FRAME_BYTES_MAX;
 use annulus_rings::{Frame, Lsn, RingId, Slot, ensures, invariant, requires};
 
 use crate::block::{BLOCK_ALIGN_BYTES, BlockBuilder, BlockSeal, block_bytes_for, padded};
@@ -13,14 +12,17 @@ use crate::buffer::{AlignedBuffer, BufferPool};
 use crate::disk::{Completion, Disk, DiskKind};
 use crate::error::{Busy, Poisoned};
 use crate::identity::{Identity, Position, SegmentId};
-use crate::index::{Index, SlotRange};
+use crate::index::{Index, PendingRanges};
 use crate::options::JournalOptions;
-use crate::retrieval::{Retrievals, Retrieved, WantedRead, slots_of};
+use crate::retrieval::{Retrievals, Retrieved, WantedRead};
 use crate::segment::{FIRST_BLOCK_OFFSET, SegmentHeader};
 use crate::statistics::JournalStatistics;
 
 /// The token of the one read in flight; writes count from 1.
 const READ_TOKEN: u64 = 0;
+
+/// Completions of one poll that need no allocation: writes in flight, one read, one preparation.
+const COMPLETIONS_MAX: usize = 16;
 
 /// A journal that was read back and takes frames.
 ///
@@ -41,7 +43,8 @@ pub struct Journal<D> {
     /// Group writes in flight, in order.
     flights: VecDeque<Flight>,
     buffers: BufferPool,
-    spare_ranges: Vec<Vec<SlotRange>>,
+    /// The slots in `waiting` and `open`.
+    ranges: PendingRanges,
     place: Place,
     /// Bytes of frames that are not durable.
     backlog_bytes: usize,
@@ -81,17 +84,8 @@ struct Group {
     block: BlockBuilder,
     first_lsn: Lsn,
     frame_bytes: usize,
-    ranges: Vec<SlotRange>,
-}
-
-impl Group {
-    fn push(&mut self, frame: &Frame) {
-        self.block.push(frame);
-        self.frame_bytes += padded(frame.len());
-        if let Some(slots) = slots_of(frame) {
-            slots.add_to(&mut self.ranges);
-        }
-    }
+    /// How many of the journal's pending ranges are of this group.
+    ranges: usize,
 }
 
 /// A group write in flight.
@@ -134,12 +128,13 @@ impl<D: Disk> Journal<D> {
             .map(|_| AlignedBuffer::new(options.write_bytes_max.max(BLOCK_ALIGN_BYTES)))
             .collect();
         disk.register_buffers(&mut first);
-        let mut buffers = BufferPool::new(options.write_bytes_max, options.backlog_bytes_max);
+        // A group is closed when the next frame does not fit: it may be little more than half full.
+        let groups_max = 2 * options.backlog_bytes_max / options.write_bytes_max + first.len() + 1;
+        let mut buffers = BufferPool::new(options.write_bytes_max, groups_max * options.write_bytes_max);
         for buffer in first {
             buffers.put(buffer);
         }
         let durable_end = place.at;
-        let groups_max = 2 * options.backlog_bytes_max / options.write_bytes_max + 2;
         Journal {
             disk,
             identity,
@@ -148,7 +143,7 @@ impl<D: Disk> Journal<D> {
             flights: VecDeque::with_capacity(options.writes_in_flight_max),
             options,
             buffers,
-            spare_ranges: Vec::with_capacity(groups_max),
+            ranges: PendingRanges::default(),
             place,
             backlog_bytes: 0,
             appended,
@@ -159,7 +154,7 @@ impl<D: Disk> Journal<D> {
             index,
             retrievals: Retrievals::default(),
             reading: None,
-            completions: Vec::new(),
+            completions: Vec::with_capacity(COMPLETIONS_MAX),
             statistics: JournalStatistics::default(),
         }
     }
@@ -175,7 +170,7 @@ impl<D: Disk> Journal<D> {
         if self.poisoned.is_some() {
             return;
         }
-        self.group_for(lsn, frame.len()).push(frame);
+        self.push(lsn, frame);
         self.backlog_bytes += padded(frame.len());
         let peak = &mut self.statistics.backlog_bytes_peak;
         *peak = (*peak).max(self.backlog_bytes as u64);
@@ -293,20 +288,23 @@ impl<D: Disk> Journal<D> {
         self.disk.register_wake(eventfd)
     }
 
-    /// The group that a frame of `frame_bytes` joins.
-    fn group_for(&mut self, lsn: Lsn, frame_bytes: usize) -> &mut Group {
-        assert!(frame_bytes <= self.options.frame_bytes_max.min(FRAME_BYTES_MAX), "frames are bounded");
-        if self.open.as_ref().is_some_and(|open| !open.block.fits(frame_bytes)) {
+    /// Adds a frame to the open group, or to a new one where it does not fit.
+    fn push(&mut self, lsn: Lsn, frame: &Frame) {
+        assert!(frame.len() <= self.options.frame_bytes_max, "frames are bounded");
+        if self.open.as_ref().is_some_and(|open| !open.block.fits(frame.len())) {
             self.waiting.extend(self.open.take());
         }
-        let bytes_max = self.options.write_bytes_max.max(block_bytes_for(frame_bytes));
-        let Journal { open, buffers, spare_ranges, .. } = self;
-        open.get_or_insert_with(|| Group {
+        let bytes_max = self.options.write_bytes_max.max(block_bytes_for(frame.len()));
+        let buffers = &mut self.buffers;
+        let open = self.open.get_or_insert_with(|| Group {
             block: BlockBuilder::new(buffers.take(bytes_max), bytes_max),
             first_lsn: lsn,
             frame_bytes: 0,
-            ranges: spare_ranges.pop().unwrap_or_default(),
-        })
+            ranges: 0,
+        });
+        open.block.push(frame);
+        open.frame_bytes += padded(frame.len());
+        self.ranges.note(&mut open.ranges, frame);
     }
 
     /// Starts the write of the oldest group. False: there is none, or no place for it yet.
@@ -316,7 +314,7 @@ impl<D: Disk> Journal<D> {
             self.statistics.segment_waits += 1;
             return false;
         };
-        let Some(mut group) = self.waiting.pop_front().or_else(|| self.open.take()) else { return false };
+        let Some(group) = self.waiting.pop_front().or_else(|| self.open.take()) else { return false };
         let frames = group.block.frames();
         let last_lsn = Lsn(group.first_lsn.0 + u64::from(frames) - 1);
         let seal = BlockSeal {
@@ -326,9 +324,7 @@ impl<D: Disk> Journal<D> {
             chain: self.place.chain,
         };
         let block = group.block.seal(&self.identity, &seal);
-        self.index.add(at, block.bytes as u64, &group.ranges);
-        group.ranges.clear();
-        self.spare_ranges.push(group.ranges);
+        self.index.add(at, block.bytes as u64, self.ranges.take(group.ranges));
 
         let end = Position { segment: at.segment, offset: at.offset + block.bytes as u64 };
         self.place.at = end;

@@ -8,10 +8,9 @@ use crate::block::BLOCK_ALIGN_BYTES;
 use crate::disk::{Completion, Disk, SegmentFile};
 use crate::error::{OpenError, RecoverError};
 use crate::identity::{Identity, Position, SegmentId};
-use crate::index::{Index, extent};
+use crate::index::{Index, PendingRanges};
 use crate::journal::{Journal, Place};
 use crate::options::JournalOptions;
-use crate::retrieval::slots_of;
 use crate::segment::FIRST_BLOCK_OFFSET;
 use crate::walk::{Tail, Walk};
 
@@ -63,20 +62,18 @@ impl<D: Disk> Unrecovered<D> {
     /// Any [`RecoverError`]. Nothing on the device was changed then.
     pub fn recover(mut self, mut each: impl FnMut(Lsn, Frame)) -> Result<Journal<D>, RecoverError> {
         let mut index = Index::new();
+        let mut ranges = PendingRanges::default();
         let mut frames = Vec::new();
         let mut walk = Walk::open(&mut self.disk, self.identity)?;
         while let Some(header) = walk.next(&mut frames)? {
-            let mut ranges = Vec::new();
+            let mut count = 0;
             let mut lsn = header.first_lsn;
             for frame in frames.drain(..) {
-                if let Some(slots) = slots_of(&frame) {
-                    slots.add_to(&mut ranges);
-                }
+                ranges.note(&mut count, &frame);
                 each(lsn, frame);
                 lsn = lsn.next();
             }
-            let (at, bytes) = extent(&header);
-            index.add(at, bytes, &ranges);
+            index.add(header.at, u64::from(header.bytes), ranges.take(count));
         }
         let tail = walk.tail()?;
         let (at, appended, chain) = walk.end();

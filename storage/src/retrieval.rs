@@ -183,15 +183,3 @@ impl Retrieval {
         self.slots.last = Slot(self.slots.first.0 + self.found.len() as u64 - 1);
     }
 }
-
-/// The slots whose values a frame holds, if any.
-pub(crate) fn slots_of(frame: &Frame) -> Option<SlotRange> {
-    let header = frame.header();
-    let count = match header.kind {
-        Kind::Accept => 1,
-        Kind::Learn => header.words[0].max(1),
-        _ => return None,
-    };
-    let last = Slot(header.slot.0.saturating_add(count - 1));
-    Some(SlotRange { ring: header.ring, first: header.slot, last })
-}

@@ -199,7 +199,7 @@ fn a_truncated_or_deleted_segment_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(directory.path(), &options()).unwrap();
     for slot in 0..10 {
-        append(&mut journal, &accept(1, slot, &[3; 60_000]));
+        append(&mut journal, &accept(1, slot, &vec![3; 60_000]));
     }
     flush(&mut journal);
     drop(journal);
@@ -255,7 +255,7 @@ fn options_may_change_between_openings() {
     let (mut journal, frames) = open(directory.path(), &larger).unwrap();
     assert_eq!(frames.len(), 1);
     for slot in 1..40 {
-        append(&mut journal, &accept(1, slot, &[0; 30_000]));
+        append(&mut journal, &accept(1, slot, &vec![0; 30_000]));
     }
     flush(&mut journal);
     drop(journal);
