@@ -122,6 +122,24 @@ impl Control {
 const JOIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The control threads of a node. Dropping it stops them; connections that stand are the cores'.
+///
+/// ```
+/// use annulus_rings::{ClusterId, NodeId, Time};
+/// use annulus_transport::{FabricOptions, Network, TcpFabric, TcpNetwork, TcpOptions};
+///
+/// let mut options = FabricOptions::new(ClusterId(7), NodeId(1));
+/// options.nodes.insert(NodeId(1), "127.0.0.1:0".into());
+/// options.nodes.insert(NodeId(2), "localhost:7102".into());
+/// let (fabric, ports) = TcpFabric::start(options)?;
+/// for port in ports {
+///     // On the core's own thread:
+///     let mut network = TcpNetwork::open(port, TcpOptions::default())?;
+///     let mut received = Vec::new();
+///     network.poll(Time(0), &mut received);
+/// }
+/// fabric.shutdown();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct TcpFabric {
     control: Arc<Control>,
     address: SocketAddr,

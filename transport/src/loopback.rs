@@ -29,6 +29,19 @@ impl Default for LoopbackOptions {
 }
 
 /// Where the cores of one process meet. Clones are the same hub.
+///
+/// ```
+/// use annulus_rings::{CoreId, Incarnation, NodeId, Time};
+/// use annulus_transport::{LoopbackHub, LoopbackOptions, Network};
+///
+/// let hub = LoopbackHub::new(LoopbackOptions::default());
+/// let nodes = [NodeId(1), NodeId(2)];
+/// let mut one = hub.join(NodeId(1), CoreId(0), Incarnation(1), &nodes)?;
+/// let two = hub.join(NodeId(2), CoreId(0), Incarnation(1), &nodes)?;
+/// one.poll(Time(0), &mut Vec::new());
+/// assert!(one.peers()[0].is_connected());
+/// # Ok::<(), annulus_transport::JoinError>(())
+/// ```
 #[derive(Clone)]
 pub struct LoopbackHub(Arc<Hub>);
 

@@ -49,8 +49,12 @@ impl Link {
 
 impl MultishotReceive {
     pub(crate) fn new() -> io::Result<MultishotReceive> {
+        MultishotReceive::with_buffers(BUFFER_COUNT)
+    }
+
+    fn with_buffers(count: u16) -> io::Result<MultishotReceive> {
         let ring = Uring::new(RING_ENTRIES)?;
-        let buffers = BufferRing::new(BUFFER_GROUP, BUFFER_COUNT);
+        let buffers = BufferRing::new(BUFFER_GROUP, count);
         ring.register_buffers(&buffers)?;
         Ok(MultishotReceive { ring, buffers, links: Vec::new() })
     }
@@ -147,5 +151,64 @@ impl Receive for MultishotReceive {
 impl Drop for MultishotReceive {
     fn drop(&mut self) {
         self.ring.unregister_buffers(&self.buffers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::NetworkStatistics;
+    use crate::splitter::FrameSplitter;
+    use crate::tests::{PATIENCE, frame_of};
+
+    #[test]
+    fn running_out_of_buffers_delays_frames_and_loses_none() {
+        const FRAMES: usize = 200;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (receiver, _) = listener.accept().unwrap();
+        let mut path = MultishotReceive::with_buffers(2).unwrap();
+        path.attach(0, &receiver).unwrap();
+        let sending = thread::spawn(move || {
+            for slot in 0..FRAMES {
+                sender.write_all(frame_of(1, slot as u64, 20_000).as_bytes()).unwrap();
+            }
+            sender
+        });
+
+        let (mut splitter, mut statistics) = (FrameSplitter::new(4096), NetworkStatistics::default());
+        let (mut frames, mut starved) = (Vec::new(), 0);
+        let start = Instant::now();
+        while frames.len() < FRAMES {
+            assert!(start.elapsed() < PATIENCE, "{} frames", frames.len());
+            path.ring.enter().unwrap();
+            while let Some(completion) = path.ring.complete() {
+                starved += u64::from(completion.result == -libc::ENOBUFS);
+                path.completed(completion);
+            }
+            path.rearm().unwrap();
+            let source = Source { stream: &receiver, splitter: &mut splitter, statistics: &mut statistics };
+            path.receive(0, source, &mut frames).unwrap();
+            thread::yield_now();
+        }
+        assert!(starved > 0, "two buffers are too few for this stream");
+        assert!(frames.iter().zip(0..).all(|(frame, slot)| *frame == frame_of(1, slot, 20_000)));
+
+        drop(sending.join().unwrap());
+        let start = Instant::now();
+        loop {
+            path.gather().unwrap();
+            let source = Source { stream: &receiver, splitter: &mut splitter, statistics: &mut statistics };
+            match path.receive(0, source, &mut frames) {
+                Err(ReceiveError::Closed) => break,
+                other => other.unwrap(),
+            }
+            assert!(start.elapsed() < PATIENCE, "the end of the stream arrives too");
+        }
     }
 }

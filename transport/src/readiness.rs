@@ -10,6 +10,21 @@ use std::os::fd::RawFd;
 use crate::uring::Uring;
 
 /// Descriptors to be told about. It belongs to the thread that made it.
+///
+/// ```
+/// use annulus_transport::{Interest, Readiness};
+/// use std::{io::Write, os::fd::AsRawFd, os::unix::net::UnixStream};
+///
+/// let (near, mut far) = UnixStream::pair()?;
+/// let mut set = Readiness::new(8)?;
+/// let token = set.add(near.as_raw_fd());
+/// set.arm(token, Interest::Readable)?;
+/// far.write_all(b"x")?;
+/// let mut ready = Vec::new();
+/// set.poll(&mut ready)?;
+/// assert_eq!(ready, [token]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Readiness {
     ring: Uring,
     slots: Vec<Slot>,

@@ -14,6 +14,10 @@ use crate::splitter::FrameSplitter;
 pub(crate) const TURN_BYTES_MAX: usize = 1 << 20;
 
 /// Which system calls bring bytes in.
+///
+/// The default is by measurement: over loopback a 64-byte round trip takes 1.0 to 1.7 times as long by
+/// multishot, and a stream is as fast either way (`examples/receive_paths.rs`). A real network card may
+/// tell otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub enum ReceivePath {
     /// A non-blocking `recv` per connection and turn, into a large contiguous buffer.

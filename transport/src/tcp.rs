@@ -164,7 +164,7 @@ impl TcpNetwork {
             match self.identity.inspect(peer.node, &frame, now) {
                 Ok(Inspected::Deliver) => received.push(Received { from: peer.node, frame, at: now }),
                 // When the queue is full the peer hears enough of us without the answer.
-                Ok(Inspected::Answer(answer)) => drop(connection.queue.push(answer)),
+                Ok(Inspected::Answer(answer)) => _ = connection.queue.push(answer),
                 Ok(Inspected::RoundTrip(time)) => peer.round_trip = Some(time),
                 Ok(Inspected::Nothing) => {}
                 Err(why) => {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use annulus_rings::{CoreId, Incarnation, NodeId, Time};
 
-use super::{PATHS, fabric_options, frame_of, listener, tcp_options};
+use super::{PATHS, fabric_options, frame_of, listener, pair, tcp_options};
 use crate::{Interest, LoopbackHub, LoopbackOptions, Network, Readiness, TcpFabric, TcpNetwork, Token, Wake};
 
 const ROUNDS: u64 = 2000;
@@ -81,6 +81,31 @@ fn a_parked_core_never_misses_a_frame_over_the_loopback() {
             });
         }
     });
+}
+
+#[test]
+fn an_idle_core_wakes_for_keep_alives_only() {
+    for path in PATHS {
+        let (mut one, mut two) = pair(path);
+        let wake = Wake::new().unwrap();
+        one.network.register_wake(wake.fd()).unwrap();
+        two.network.register_wake(wake.fd()).unwrap();
+        let start = Instant::now();
+        let mut turns = 0;
+        while start.elapsed() < Duration::from_millis(1200) {
+            one.turn();
+            two.turn();
+            turns += 1;
+            wake.prepare();
+            if one.network.prepare_park() || two.network.prepare_park() {
+                wake.resume();
+            } else {
+                wake.wait(Some(Duration::from_millis(100)));
+            }
+        }
+        // Twelve timeouts, a probe or two with their echoes, and the tail of the handshake.
+        assert!(turns < 60, "{path:?}: {turns} turns in 1.2 s");
+    }
 }
 
 #[test]
