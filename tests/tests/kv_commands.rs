@@ -1,15 +1,5 @@
 //! The key-value example without engine and network: requests as bytes go in, replies as bytes come out.
 //!
-//! The transcripts in `kv/transcripts/` were recorded from a Redis server 7.0, and what the example
-//! answers must be the same, word for word:
-//! ```text
-//! # a comment
-//! > SET key value                       a line as a person would type it
-//! >> *1\r\n$4\r\nPING\r\n               bytes
-//! < +OK                                 one line of the reply; bytes that do not print are escaped
-//! < (closed)                            the server ends the connection; the next request is on a new one
-//! @ 1000                                this many milliseconds after the start
-//! ```
 //! Every data command takes the way that it takes in a cluster: request, encoding, decoding, store.
 
 #![allow(dead_code, reason = "the server, which is not part of this, uses the rest of the modules")]
@@ -44,10 +34,10 @@ mod resp;
 mod session;
 #[path = "../../engine/examples/kv/store.rs"]
 mod store;
+#[path = "kv/transcript.rs"]
+mod transcript;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::Path;
 
 use annulus::NodeId;
 use command::{Command, Condition, Expiry, Items, Set};
@@ -57,6 +47,7 @@ use request::{Refusal, Request};
 use resp::{Parsed, Parser};
 use session::{Client, Scene};
 use store::Store;
+use transcript::Partner;
 
 /// One client and one store, without a log between them.
 struct Desk {
@@ -126,78 +117,19 @@ impl Desk {
     }
 }
 
+impl Partner for Desk {
+    fn send(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
+        Desk::send(self, bytes)
+    }
+
+    fn wait_until(&mut self, ms: u64) {
+        self.store.begin_slot(START_NS + ms * 1_000_000);
+    }
+}
+
 #[test]
 fn replies_are_word_for_word_what_redis_replies() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kv/transcripts");
-    let mut transcripts = 0;
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let expected = std::fs::read_to_string(&path).unwrap();
-        let actual = perform(&expected);
-        for (number, (expected, actual)) in expected.lines().zip(actual.lines()).enumerate() {
-            assert_eq!(actual, expected, "{}:{}", path.display(), number + 1);
-        }
-        assert_eq!(actual.lines().count(), expected.lines().count(), "{}", path.display());
-        transcripts += 1;
-    }
-    assert!(transcripts >= 7, "{transcripts} transcripts");
-}
-
-/// Performs a transcript's requests and returns it with the replies that they get.
-fn perform(transcript: &str) -> String {
-    let (mut desk, mut performed) = (Desk::new(), String::new());
-    desk.store.begin_slot(START_NS);
-    for line in transcript.lines().filter(|line| !line.starts_with('<')) {
-        writeln!(performed, "{line}").unwrap();
-        if let Some(ms) = line.strip_prefix("@ ") {
-            desk.store.begin_slot(START_NS + ms.parse::<u64>().unwrap() * 1_000_000);
-        } else if let Some(bytes) = request(line) {
-            let (reply, is_closed) = desk.send(&bytes);
-            render(&reply, &mut performed);
-            if is_closed {
-                performed.push_str("< (closed)\n");
-            }
-        }
-    }
-    performed
-}
-
-/// The bytes that a line of a transcript stands for.
-fn request(line: &str) -> Option<Vec<u8>> {
-    if let Some(escaped) = line.strip_prefix(">> ") {
-        return Some(unescape(escaped.as_bytes()));
-    }
-    line.strip_prefix("> ").map(|typed| [typed.as_bytes(), b"\r\n"].concat())
-}
-
-fn unescape(mut rest: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while let Some((&byte, after)) = rest.split_first() {
-        let (byte, after) = match (byte, after) {
-            (b'\\', [b'r', after @ ..]) => (b'\r', after),
-            (b'\\', [b'n', after @ ..]) => (b'\n', after),
-            (b'\\', [b'x', high, low, after @ ..]) => {
-                let digits = String::from_utf8(vec![*high, *low]).unwrap();
-                (u8::from_str_radix(&digits, 16).unwrap(), after)
-            }
-            (b'\\', [other, after @ ..]) => (*other, after),
-            _ => (byte, after),
-        };
-        bytes.push(byte);
-        rest = after;
-    }
-    bytes
-}
-
-/// Writes each line of a reply as a line of a transcript.
-fn render(mut reply: &[u8], transcript: &mut String) {
-    while let Some(end) = reply.windows(2).position(|pair| pair == b"\r\n") {
-        let line = reply[..end].escape_ascii().to_string().replace("\\'", "'").replace("\\\"", "\"");
-        let line = line.strip_suffix(' ').map_or(line.clone(), |start| format!("{start}\\x20"));
-        writeln!(transcript, "{}", format!("< {line}").trim_end()).unwrap();
-        reply = &reply[end + 2..];
-    }
-    assert!(reply.is_empty(), "a reply ends with its line: {}", reply.escape_ascii());
+    transcript::assert_all(Desk::new);
 }
 
 /// Long after 1970, so that lifetimes that end in 1970 have passed.

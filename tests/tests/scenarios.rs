@@ -15,7 +15,7 @@ fn every_script_goes_as_it_is_written() {
             Ok(played) if played == written => {}
             Ok(played) if bless => fs::write(&path, played).expect("the script is writable"),
             Ok(played) => {
-                failures.push(format!("{}: {}", path.display(), first_difference(&written, &played)))
+                failures.push(format!("{}: {}", path.display(), first_difference(&written, &played)));
             }
             Err(why) => failures.push(format!("{}: {why}", path.display())),
         }

@@ -22,6 +22,13 @@ pub struct Document {
     pub text: String,
 }
 
+impl Document {
+    /// Whether its name ends in a dot and `extension`.
+    pub fn has_extension(&self, extension: &str) -> bool {
+        Path::new(&self.path).extension().is_some_and(|found| found == extension)
+    }
+}
+
 /// The files of the repository, read once.
 pub struct Repository {
     root: PathBuf,
@@ -61,8 +68,8 @@ impl Repository {
     /// The Rust files below `folder`, which is empty for all.
     pub fn sources(&self, folder: &str) -> Vec<Source> {
         let below = |path: &str| folder.is_empty() || path.starts_with(&format!("{folder}/"));
-        let rust = |document: &&Document| document.path.ends_with(".rs") && below(&document.path);
-        self.documents.iter().filter(rust).map(|document| Source::read(document)).collect()
+        let rust = |document: &&Document| document.has_extension("rs") && below(&document.path);
+        self.documents.iter().filter(rust).map(Source::read).collect()
     }
 
     /// The manifests of the crates, with the folder of each.

@@ -107,8 +107,8 @@ impl Source {
     /// The last function that begins before `at`, or nothing at the top of the file.
     fn function_around(&self, at: usize) -> String {
         let line = line_of(&self.code, at);
-        let before = self.functions().into_iter().filter(|function| function.line <= line);
-        before.last().map(|function| function.name).unwrap_or_default()
+        let mut before = self.functions().into_iter().filter(|function| function.line <= line);
+        before.next_back().map(|function| function.name).unwrap_or_default()
     }
 }
 
@@ -153,13 +153,11 @@ fn expand(rest: &str, prefix: &str, paths: &mut Vec<String>) -> usize {
         let deeper = after
             .strip_prefix("::")
             .filter(|_| after[2..].starts_with(|c| is_word_char(c) || "{*".contains(c)));
-        return match deeper {
-            Some(deeper) => name.len() + 2 + expand(deeper, &path, paths),
-            None => {
-                paths.push(path);
-                name.len()
-            }
-        };
+        if let Some(deeper) = deeper {
+            return name.len() + 2 + expand(deeper, &path, paths);
+        }
+        paths.push(path);
+        return name.len();
     }
     if !rest.starts_with('{') {
         return 0;

@@ -1,0 +1,452 @@
+//! The rules of the repository. Each test is one rule; it prints every place that breaks it, and how to
+//! mend that.
+
+use std::env;
+use std::fmt::Write;
+
+use annulus_rings::contract;
+use annulus_tests::repository::{Assertion, Repository, Source};
+
+/// What a crate may depend on, of this workspace: rings ← {storage, transport} ← engine ← {bench, tools, tests}.
+const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
+    ("annulus-rings", &[]),
+    ("annulus-storage", &["annulus-rings"]),
+    ("annulus-transport", &["annulus-rings"]),
+    ("annulus", &["annulus-rings", "annulus-storage", "annulus-transport"]),
+    ("annulus-bench", &ENGINE_AND_BELOW),
+    ("annulus-tools", &ENGINE_AND_BELOW),
+    ("annulus-tests", &ENGINE_AND_BELOW),
+];
+const ENGINE_AND_BELOW: [&str; 4] = ["annulus", "annulus-rings", "annulus-storage", "annulus-transport"];
+
+/// What `rings` may use: layouts, checksums, shared bytes, errors; and in tests, arbitrary inputs.
+const RINGS_DEPENDENCIES: [&str; 5] = ["bytes", "crc-fast", "thiserror", "zerocopy", "proptest"];
+
+/// What the ring must not see, and what it takes instead.
+const IMPURE: [(&str, &str); 12] = [
+    ("fs", "files belong to storage"),
+    ("net", "sockets belong to transport"),
+    ("thread", "a ring lives on the thread of its core"),
+    ("sync", "nothing of a ring is shared"),
+    ("process", "a ring ends by panicking, its core decides what then"),
+    ("env", "everything is in RingOptions"),
+    ("io", "input and output are frames"),
+    ("os", "a ring knows no system"),
+    ("time::Instant", "time is an argument"),
+    ("time::SystemTime", "time is an argument"),
+    ("collections::HashMap", "its order is random: use BTreeMap"),
+    ("collections::HashSet", "its order is random: use BTreeSet"),
+];
+
+/// What `storage` and `transport` may know of `rings`: frames and names, not the protocol.
+const FRAME_VOCABULARY: [&str; 23] = [
+    "Ballot",
+    "ClusterId",
+    "ConfigurationId",
+    "CoreId",
+    "Frame",
+    "FrameError",
+    "FrameHeader",
+    "FramePool",
+    "Incarnation",
+    "Kind",
+    "Lsn",
+    "Malformed",
+    "NodeId",
+    "RingId",
+    "Slot",
+    "Time",
+    "contract",
+    "ensures",
+    "frame",
+    "invariant",
+    "message::Malformed",
+    "message::carried",
+    "requires",
+];
+
+/// The files that may contain unsafe code: buffers, and what talks to the kernel.
+const MAY_BE_UNSAFE: [&str; 0] = [];
+
+/// Unfinished work, in pieces so that this list does not find itself.
+const UNFINISHED: [&str; 7] = [
+    concat!("to", "do!"),
+    concat!("unimplemented", "!("),
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("#[ig", "nore"),
+    concat!("db", "g!("),
+    concat!("XX", "X"),
+];
+
+/// Folders of one machine that no file of the project may name.
+const FOLDERS_OF_A_MACHINE: [&str; 5] = ["home", "root", "tmp", "work", "Users"];
+
+/// A file longer than this has a second noun hiding in it.
+const FILE_LINES_MAX: usize = 600;
+/// A file longer than this may have one: it is named, no more.
+const FILE_LINES_USUAL: usize = 350;
+/// A function longer than this does not fit a screen.
+const FUNCTION_LINES_MAX: usize = 60;
+
+/// The table that `annulus contracts` prints.
+const ASSERTION_TABLE: &str = "tools/src/assertions.tsv";
+
+/// Fails with every complaint, and with the way to mend them.
+#[track_caller]
+fn hold(complaints: &[String], mend: &str) {
+    assert!(complaints.is_empty(), "\n  {}\n\n{mend}\n", complaints.join("\n  "));
+}
+
+/// A place in a file, as editors understand it.
+fn place(source: &Source, line: usize) -> String {
+    format!("{}:{line}", source.path)
+}
+
+/// The folder of a crate, as the workspace names it.
+fn is_in(source: &Source, folder: &str) -> bool {
+    source.path.split('/').next() == Some(folder)
+}
+
+#[test]
+fn crates_depend_only_downwards() {
+    let mut complaints = Vec::new();
+    for (folder, manifest) in Repository::open().manifests() {
+        let allowed = MAY_DEPEND_ON.iter().find(|(name, _)| *name == manifest.name);
+        let Some((_, allowed)) = allowed else {
+            complaints.push(format!("{folder}: nobody says where {} stands", manifest.name));
+            continue;
+        };
+        let ours = manifest.dependencies.iter().filter(|one| one.name.starts_with("annulus"));
+        for dependency in ours.filter(|one| !allowed.contains(&one.name.as_str())) {
+            complaints.push(format!("{folder}/Cargo.toml: {} depends on {}", manifest.name, dependency.name));
+        }
+    }
+    hold(
+        &complaints,
+        "Imports point one way: rings ← {storage, transport} ← engine ← {bench, tools, tests}.",
+    );
+}
+
+#[test]
+fn sources_name_only_crates_below_them() {
+    let repository = Repository::open();
+    let mut complaints = Vec::new();
+    for (folder, manifest) in repository.manifests() {
+        let Some((_, allowed)) = MAY_DEPEND_ON.iter().find(|(name, _)| *name == manifest.name) else {
+            continue;
+        };
+        let above = MAY_DEPEND_ON.iter().map(|(name, _)| *name);
+        for name in above.filter(|name| !allowed.contains(name) && *name != manifest.name) {
+            let named = name.replace('-', "_");
+            for source in repository.sources(&folder) {
+                if !source.paths_of(&named).is_empty() {
+                    complaints.push(format!("{}: names {named}", source.path));
+                }
+            }
+        }
+    }
+    hold(
+        &complaints,
+        "Imports point one way: rings ← {storage, transport} ← engine ← {bench, tools, tests}.",
+    );
+}
+
+#[test]
+fn dependencies_take_their_version_from_the_workspace() {
+    let mut complaints = Vec::new();
+    for (folder, manifest) in Repository::open().manifests() {
+        if !manifest.has_workspace_lints {
+            complaints.push(format!("{folder}/Cargo.toml: [lints] workspace = true is missing"));
+        }
+        for dependency in &manifest.dependencies {
+            let line = &dependency.line;
+            if !line.contains(".workspace = true") && !line.contains("{ workspace = true") {
+                complaints.push(format!("{folder}/Cargo.toml: {line}"));
+            }
+        }
+    }
+    hold(
+        &complaints,
+        "State version and reason once, in the root Cargo.toml, and write `name.workspace = true`.",
+    );
+}
+
+#[test]
+fn every_dependency_has_a_reason() {
+    let repository = Repository::open();
+    let root = repository.text("Cargo.toml").expect("a root manifest");
+    let section = root.split("[workspace.dependencies]").nth(1).expect("the workspace's dependencies");
+    let section = section.split("\n[").next().expect("a section");
+    let lines = section
+        .lines()
+        .filter(|line| line.contains('=') && !line.starts_with('#') && !line.contains("path ="));
+    let reason = |line: &str| line.rsplit_once('#').map_or(0, |(_, reason)| reason.trim().len());
+    let complaints: Vec<String> = lines.filter(|line| reason(line) < 8).map(str::to_owned).collect();
+    hold(&complaints, "Say behind the line, after #, why the project needs it; or do without it.");
+}
+
+#[test]
+fn rings_is_pure() {
+    let repository = Repository::open();
+    let mut complaints = Vec::new();
+    for source in repository.sources("rings") {
+        for path in source.paths_of("std").into_iter().chain(source.paths_of("core")) {
+            let impure =
+                IMPURE.iter().find(|(root, _)| path == *root || path.starts_with(&format!("{root}::")));
+            if let Some((_, instead)) = impure {
+                complaints.push(format!("{}: std::{path}: {instead}", source.path));
+            }
+        }
+        for word in ["rand", "unsafe", "static", "println", "eprintln", "async"] {
+            let lines = source.lines_with(word);
+            complaints.extend(
+                lines
+                    .into_iter()
+                    .filter(|line| !is_lifetime(&source, *line, word))
+                    .map(|line| format!("{}: {word}", place(&source, line))),
+            );
+        }
+    }
+    let manifests = repository.manifests();
+    let (_, rings) = manifests.iter().find(|(folder, _)| folder == "rings").expect("the crate rings");
+    let foreign = rings.dependencies.iter().filter(|one| !RINGS_DEPENDENCIES.contains(&one.name.as_str()));
+    complaints.extend(foreign.map(|one| format!("rings/Cargo.toml: {}", one.name)));
+    hold(&complaints, "The ring sees no clock, socket, file, thread or randomness: take it as an argument.");
+}
+
+/// Whether `static` is the lifetime and nothing else.
+fn is_lifetime(source: &Source, line: usize, word: &str) -> bool {
+    let code = source.code.lines().nth(line - 1).unwrap_or_default();
+    word == "static" && code.matches("static").count() == code.matches("'static").count()
+}
+
+#[test]
+fn storage_and_transport_know_frames_and_not_the_protocol() {
+    let repository = Repository::open();
+    let mut complaints = Vec::new();
+    for source in ["storage", "transport"].iter().flat_map(|folder| repository.sources(folder)) {
+        for path in source.paths_of("annulus_rings") {
+            let known =
+                FRAME_VOCABULARY.iter().any(|item| path == *item || path.starts_with(&format!("{item}::")));
+            if !known {
+                complaints.push(format!("{}: annulus_rings::{path}", source.path));
+            }
+        }
+    }
+    hold(&complaints, "Journal and network move frames: let the engine translate what the protocol wants.");
+}
+
+#[test]
+fn glommio_is_named_in_one_module() {
+    let sources = Repository::open().sources("");
+    // Where `mod glommio` stands, the name means that module.
+    let names_it =
+        |source: &&Source| !source.paths_of("glommio").is_empty() && !source.code.contains("mod glommio;");
+    let naming: Vec<String> = sources.iter().filter(names_it).map(|source| source.path.clone()).collect();
+    let is_one = naming.len() == 1 && naming[0].starts_with("engine/src/");
+    let mend = "One module of the engine knows the runtime, so that it can be exchanged.";
+    hold(if is_one { &[] } else { &naming }, mend);
+}
+
+#[test]
+fn unsafe_code_is_where_it_is_expected_and_explained() {
+    let mut complaints = Vec::new();
+    for source in Repository::open().sources("") {
+        for line in source.lines_with("unsafe") {
+            if !MAY_BE_UNSAFE.contains(&source.path.as_str()) {
+                complaints
+                    .push(format!("{}: unsafe code outside of the listed modules", place(&source, line)));
+            } else if !is_explained(&source, line) {
+                complaints.push(format!("{}: no // SAFETY: above it", place(&source, line)));
+            }
+        }
+    }
+    hold(
+        &complaints,
+        "Write it safely; or, in a module listed in MAY_BE_UNSAFE, one operation per block with // SAFETY: and who keeps the fact.",
+    );
+}
+
+/// Whether the comment above the statement of an `unsafe` says why it is sound.
+fn is_explained(source: &Source, line: usize) -> bool {
+    let lines: Vec<&str> = source.text.lines().collect();
+    let above = lines[..line].iter().rev().take(8);
+    let is_declaration = lines[line - 1].contains("unsafe fn") || lines[line - 1].contains("unsafe extern");
+    above.into_iter().any(|text| text.contains("SAFETY:") || is_declaration && text.contains("# Safety"))
+}
+
+#[test]
+fn every_crate_forbids_or_denies_unsafe_code() {
+    let roots = ["src/lib.rs", "src/main.rs"];
+    let is_root = |source: &Source| {
+        roots.iter().any(|root| source.path.split_once('/').is_some_and(|(_, path)| path == *root))
+    };
+    let says = |source: &Source| {
+        source.code.contains("![forbid(unsafe_code)]") || source.code.contains("![deny(unsafe_code)]")
+    };
+    let sources = Repository::open().sources("");
+    let complaints = sources.iter().filter(|source| is_root(source) && !says(source));
+    let complaints: Vec<String> = complaints.map(|source| source.path.clone()).collect();
+    hold(
+        &complaints,
+        "Begin the crate with #![forbid(unsafe_code)], or #![deny(unsafe_code)] where listed modules allow it.",
+    );
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let mut complaints = Vec::new();
+    for source in Repository::open().sources("") {
+        for (index, line) in source.text.lines().enumerate() {
+            let words = UNFINISHED.iter().filter(|word| line.contains(*word));
+            complaints.extend(words.map(|word| format!("{}: {word}", place(&source, index + 1))));
+        }
+    }
+    hold(&complaints, "Finish it, or take it out and say in the change log what is not there.");
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let mut complaints = Vec::new();
+    for source in Repository::open().sources("") {
+        let lines = source.text.lines().count();
+        if lines > FILE_LINES_MAX {
+            complaints.push(format!("{}: {lines} lines, at most {FILE_LINES_MAX}", source.path));
+        } else if lines > FILE_LINES_USUAL {
+            println!("{}: {lines} lines: is a second noun hiding there?", source.path);
+        }
+        let long = source.functions().into_iter().filter(|function| function.lines > FUNCTION_LINES_MAX);
+        for function in long {
+            let at = place(&source, function.line);
+            complaints.push(format!(
+                "{at}: {} has {} lines, at most {FUNCTION_LINES_MAX}",
+                function.name, function.lines
+            ));
+        }
+    }
+    hold(
+        &complaints,
+        "A file is one noun, a function fits a screen: give the second noun a file, the second step a name.",
+    );
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let sources = Repository::open().sources("");
+    let silent =
+        sources.iter().filter(|source| !source.text.starts_with("//! ") && !source.text.starts_with("#!"));
+    let complaints: Vec<String> = silent.map(|source| source.path.clone()).collect();
+    hold(&complaints, "Begin the file with a //! sentence that says which noun it is about.");
+}
+
+#[test]
+fn every_contract_is_asserted_and_every_asserted_contract_exists() {
+    let assertions = assertions(&Repository::open());
+    let is_asserted = |id: &str| assertions.iter().any(|assertion| assertion.id == id);
+    let mut complaints = Vec::new();
+    for contract in contract::ALL.iter().filter(|contract| !is_asserted(contract.id)) {
+        complaints.push(format!("{} {} is asserted nowhere", contract.id, contract.name));
+    }
+    for assertion in &assertions {
+        if !contract::ALL.iter().any(|contract| contract.id == assertion.id) {
+            complaints
+                .push(format!("{}: {}! of an unknown {}", assertion.path, assertion.clause, assertion.id));
+        }
+    }
+    hold(
+        &complaints,
+        "Assert the rule where it must hold, with requires!, ensures! or invariant!, or take it out of contract.rs.",
+    );
+}
+
+#[test]
+fn the_table_of_assertions_is_up_to_date() {
+    let repository = Repository::open();
+    let mut table = String::new();
+    for Assertion { id, clause, path, function } in assertions(&repository) {
+        writeln!(table, "{id}\t{clause}\t{path}\t{function}").expect("a string takes everything");
+    }
+    if env::var("ANNULUS_CONTRACTS").is_ok_and(|value| value == "bless") {
+        repository.write(ASSERTION_TABLE, &table);
+        return;
+    }
+    let written = repository.text(ASSERTION_TABLE).unwrap_or_default();
+    let missing = table.lines().filter(|line| !written.lines().any(|other| other == *line));
+    let gone = written.lines().filter(|line| !table.lines().any(|other| other == *line));
+    let complaints = missing.map(|line| format!("+ {line}")).chain(gone.map(|line| format!("- {line}")));
+    let complaints: Vec<String> = complaints.collect();
+    hold(
+        &complaints,
+        "Run ANNULUS_CONTRACTS=bless cargo test -p annulus-tests --test rules, and look at the change.",
+    );
+}
+
+/// Every contract that shipped code asserts, in the order of the contracts, each place once.
+fn assertions(repository: &Repository) -> Vec<Assertion> {
+    let mut assertions: Vec<Assertion> = repository
+        .sources("")
+        .iter()
+        .filter(|source| !is_in(source, "tests"))
+        .flat_map(Source::assertions)
+        .collect();
+    let order = |id: &str| contract::ALL.iter().position(|contract| contract.id == id);
+    assertions.sort_by_cached_key(|assertion| (order(&assertion.id), assertion.clone()));
+    assertions.dedup();
+    assertions
+}
+
+#[test]
+fn links_between_documents_resolve() {
+    let repository = Repository::open();
+    let mut complaints = Vec::new();
+    for document in repository.documents().iter().filter(|document| document.has_extension("md")) {
+        let folder = document.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let targets = document.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
+            let file = target.split('#').next().unwrap_or_default();
+            let path = if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
+            if !repository.has(&path) {
+                complaints.push(format!("{}: {target}", document.path));
+            }
+        }
+    }
+    hold(&complaints, "Link to something that is in the tree.");
+}
+
+#[test]
+fn the_example_of_the_readme_is_the_tested_example() {
+    let repository = Repository::open();
+    let example = repository.text("engine/examples/counter.rs").unwrap_or("(there is no such example)");
+    let readme = repository.text("README.md").unwrap_or_default();
+    let complaints = if readme.contains(example.trim()) { vec![] } else { vec!["README.md".to_owned()] };
+    hold(
+        &complaints,
+        "Put engine/examples/counter.rs into the README as it is, so that what readers copy compiles.",
+    );
+}
+
+#[test]
+fn no_file_names_the_folders_of_a_machine() {
+    let mut complaints = Vec::new();
+    for document in Repository::open().documents() {
+        for (index, line) in document.text.lines().enumerate() {
+            let named = FOLDERS_OF_A_MACHINE.iter().find(|folder| names_folder(line, folder));
+            complaints
+                .extend(named.map(|folder| format!("{}:{}: a path in {folder}", document.path, index + 1)));
+        }
+    }
+    hold(
+        &complaints,
+        "Take the path from the environment or a temporary directory: other machines have other folders.",
+    );
+}
+
+/// Whether `line` has an absolute path into `folder` of the root directory.
+fn names_folder(line: &str, folder: &str) -> bool {
+    let path = format!("/{folder}/");
+    let is_absolute =
+        |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-}>)$*".contains(c));
+    let goes_on = |at: usize| line[at + path.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '.');
+    line.match_indices(&path).any(|(at, _)| is_absolute(at) && goes_on(at))
+}

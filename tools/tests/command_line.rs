@@ -1,0 +1,167 @@
+//! The command line, run as an operator runs it: what it prints and how it exits.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use annulus_rings::frame::HEADER_BYTES;
+use annulus_rings::{
+    Ballot, ClusterId, ConfigurationId, CoreId, Frame, FrameHeader, Incarnation, Kind, Lsn, NodeId, RingId,
+    Slot, contract,
+};
+use annulus_storage::{DataDir, FileDisk, JournalOptions, Unrecovered};
+use bytes::BytesMut;
+use serde_json::Value;
+
+/// Votes written to the journal of core 0.
+const VOTES: u64 = 40;
+
+fn annulus(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_annulus")).args(arguments).output().expect("the tool starts")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("the output is JSON")
+}
+
+/// A vote of ring 9, for the slot of its number.
+fn vote(slot: u64) -> Frame {
+    let mut buffer = BytesMut::zeroed(HEADER_BYTES);
+    buffer.extend_from_slice(&[7; 600]);
+    let header = FrameHeader {
+        kind: Kind::Accept,
+        cluster: ClusterId(5),
+        ring: RingId(9),
+        configuration: ConfigurationId(1),
+        sender: NodeId(2),
+        ballot: Ballot { round: 3, node: NodeId(2), incarnation: Incarnation(1) },
+        slot: Slot(slot),
+        chosen: Slot(slot / 2),
+        commands: 1,
+        words: [0; 4],
+    };
+    Frame::seal(buffer, &header)
+}
+
+/// A data directory of two cores; the first has votes in its journal, in several group writes.
+fn node(directory: &Path) {
+    let data = DataDir::open(directory, ClusterId(5), NodeId(2), 2).unwrap();
+    let options = JournalOptions {
+        segment_bytes: 256 << 10,
+        write_bytes_max: 32 << 10,
+        frame_bytes_max: 64 << 10,
+        ..JournalOptions::default()
+    };
+    for core in [CoreId(0), CoreId(1)] {
+        let core = data.core(core);
+        let disk = FileDisk::open(&core, options.sync).unwrap();
+        let unrecovered = Unrecovered::open(disk, core.identity(), options.clone()).unwrap();
+        let mut journal = unrecovered.recover(|_, _| {}).unwrap();
+        let votes = if core.identity().core == CoreId(0) { VOTES } else { 0 };
+        let start = Instant::now();
+        for slot in 0..votes {
+            journal.append(Lsn(slot + 1), &vote(slot));
+            while journal.persisted() < Lsn(slot / 4 * 4) {
+                journal.submit();
+                journal.poll().unwrap();
+                assert!(start.elapsed() < Duration::from_secs(20), "the disk answers");
+            }
+        }
+        while journal.persisted() < journal.appended() {
+            journal.submit();
+            journal.poll().unwrap();
+            assert!(start.elapsed() < Duration::from_secs(20), "the disk answers");
+        }
+    }
+}
+
+fn first_segment(directory: &Path) -> PathBuf {
+    directory.join("core-0").join("0000000000000001.segment")
+}
+
+/// Every file below a directory, with what it holds.
+fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            found.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn contracts_are_listed_with_where_they_are_asserted() {
+    let listed = annulus(&["contracts"]);
+    assert!(listed.status.success());
+    for contract in contract::ALL {
+        assert!(text(&listed).contains(contract.name), "{}", contract.name);
+    }
+    let listed = json(&annulus(&["contracts", "--json"]));
+    let gate = listed["contracts"].as_array().unwrap().iter().find(|one| one["id"] == "A4").unwrap();
+    assert_eq!((&gate["name"], &gate["always"]), (&Value::from("ack-gate"), &Value::from(true)));
+    assert!(
+        gate["asserted"].as_array().unwrap().iter().any(|place| place["file"] == "rings/src/acceptor.rs")
+    );
+}
+
+#[test]
+fn inspecting_names_owner_positions_rings_and_slots_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    node(directory.path());
+    let before = contents(directory.path());
+    let inspected = annulus(&["journal", "inspect", directory.path().to_str().unwrap()]);
+    assert!(inspected.status.success());
+    for said in
+        ["cluster 5, node 2, core 0", "positions 1 to 40", "40 Accept", "votes for slots 0 to 39", "sound"]
+    {
+        assert!(text(&inspected).contains(said), "{said} in {}", text(&inspected));
+    }
+    let inspected = json(&annulus(&["journal", "inspect", "--json", directory.path().to_str().unwrap()]));
+    let journals = inspected["journals"].as_array().unwrap();
+    assert_eq!(journals.len(), 2);
+    assert_eq!(journals[0]["rings"]["9"]["slots"], Value::from(vec![0, 39]));
+    assert_eq!(journals[1]["frames"], 0);
+    assert_eq!(contents(directory.path()), before);
+}
+
+#[test]
+fn a_core_can_be_inspected_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    node(directory.path());
+    let core = directory.path().join("core-0");
+    let verified = json(&annulus(&["journal", "verify", "--json", core.to_str().unwrap()]));
+    assert_eq!(verified["journals"][0]["state"], "sound");
+    assert_eq!(verified["journals"][0]["frames"], VOTES);
+}
+
+#[test]
+fn damage_below_the_end_is_told_and_exits_with_1() {
+    let directory = tempfile::tempdir().unwrap();
+    node(directory.path());
+    let file = File::options().write(true).open(first_segment(directory.path())).unwrap();
+    file.write_all_at(b"rot", 4096 + 300).unwrap();
+    let verified = annulus(&["journal", "verify", directory.path().to_str().unwrap()]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(text(&verified).contains("DAMAGED: segment 1"), "{}", text(&verified));
+    let inspected = annulus(&["journal", "inspect", directory.path().to_str().unwrap()]);
+    assert_eq!(inspected.status.code(), Some(1));
+}
+
+#[test]
+fn a_directory_that_is_no_node_s_is_refused_with_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = annulus(&["journal", "inspect", directory.path().to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("name a node's data directory"));
+}
