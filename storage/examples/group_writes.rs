@@ -21,6 +21,8 @@ use io_uring::{IoUring, opcode, types};
 const ROUNDS: usize = 4;
 const ROUND: Duration = Duration::from_millis(500);
 const BLOCK_BYTES: u16 = 4096;
+const RECOVERED_BYTES: usize = 128 << 20;
+const RECOVERED_FRAME_BYTES: usize = 16 << 10;
 const FILE_BYTES: u64 = 32 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -44,6 +46,32 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     ratios.sort_by(f64::total_cmp);
     println!("ratio: {:.2} [{:.2}-{:.2}]", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
+    recovery(journal, directory.path())
+}
+
+/// Fills the journal and reads it back.
+fn recovery(mut journal: Journal<FileDisk>, directory: &Path) -> Result<(), Box<dyn Error>> {
+    let frame = frame(RECOVERED_FRAME_BYTES);
+    for _ in 0..RECOVERED_BYTES / frame.len() {
+        while !journal.has_room(frame.len()) {
+            journal.poll()?;
+            std::thread::yield_now();
+        }
+        journal.append(journal.appended().next(), &frame);
+        journal.submit();
+    }
+    while journal.poll()? < journal.appended() {
+        journal.submit();
+        std::thread::yield_now();
+    }
+    drop(journal);
+    // The first reading fills the page cache.
+    drop(open_journal(directory)?);
+    let begin = Instant::now();
+    let journal = open_journal(directory)?;
+    let elapsed = begin.elapsed();
+    let rate = RECOVERED_BYTES as f64 / elapsed.as_secs_f64() / 1e9;
+    println!("recovery of {} frames in {elapsed:?}: {rate:.2} GB/s", journal.appended());
     Ok(())
 }
 
@@ -57,7 +85,7 @@ fn open_journal(directory: &Path) -> Result<Journal<FileDisk>, Box<dyn Error>> {
 
 /// One durable frame after another.
 fn journal_round(journal: &mut Journal<FileDisk>) -> Result<f64, Box<dyn Error>> {
-    let frame = frame();
+    let frame = frame(HEADER_BYTES + 64);
     let before = journal.statistics().flushes;
     let begin = Instant::now();
     while begin.elapsed() < ROUND {
@@ -70,7 +98,7 @@ fn journal_round(journal: &mut Journal<FileDisk>) -> Result<f64, Box<dyn Error>>
     Ok((journal.statistics().flushes - before) as f64 / begin.elapsed().as_secs_f64())
 }
 
-fn frame() -> Frame {
+fn frame(bytes: usize) -> Frame {
     let header = FrameHeader {
         kind: Kind::Accept,
         cluster: ClusterId(1),
@@ -83,7 +111,7 @@ fn frame() -> Frame {
         commands: 0,
         words: [0; 4],
     };
-    Frame::seal(BytesMut::zeroed(HEADER_BYTES + 64), &header)
+    Frame::seal(BytesMut::zeroed(bytes), &header)
 }
 
 /// The same write with nothing around it.

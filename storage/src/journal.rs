@@ -14,8 +14,8 @@ use crate::error::{Busy, Poisoned};
 use crate::identity::{Identity, Position, SegmentId};
 use crate::index::{Index, PendingRanges};
 use crate::options::JournalOptions;
+use crate::place::Place;
 use crate::retrieval::{Retrievals, Retrieved, WantedRead};
-use crate::segment::{FIRST_BLOCK_OFFSET, SegmentHeader};
 use crate::statistics::JournalStatistics;
 
 /// The token of the one read in flight; writes count from 1.
@@ -61,24 +61,6 @@ pub struct Journal<D> {
     statistics: JournalStatistics,
 }
 
-/// Where the next block goes.
-pub(crate) struct Place {
-    /// The end of the last block.
-    pub(crate) at: Position,
-    /// The size of that segment.
-    pub(crate) segment_bytes: u64,
-    /// The checksum of the last block.
-    pub(crate) chain: u64,
-    /// Segments ready for use, and their sizes.
-    pub(crate) ready: VecDeque<(SegmentId, u64)>,
-    /// The next segment to ask of the disk.
-    pub(crate) next: SegmentId,
-    /// It was asked: one at a time, so that a failure leaves no gap.
-    pub(crate) preparing: bool,
-    /// The last preparation failed: space may be short.
-    pub(crate) short: bool,
-}
-
 /// Frames that will be one block.
 struct Group {
     block: BlockBuilder,
@@ -95,23 +77,6 @@ struct Flight {
     end: Position,
     frame_bytes: usize,
     is_done: bool,
-}
-
-impl Place {
-    /// Asks the disk for the next segment: in a hurry, if a full segment would have to wait for it.
-    pub(crate) fn prepare<D: Disk>(&mut self, disk: &mut D, identity: &Identity, bytes: u64) {
-        let header = SegmentHeader { identity: *identity, segment: self.next, bytes };
-        disk.prepare(header, self.ready.len() < 2);
-        self.preparing = true;
-    }
-
-    /// The disk made the segment that it was asked for.
-    pub(crate) fn prepared(&mut self, bytes: u64) {
-        self.ready.push_back((self.next, bytes));
-        self.next = self.next.next();
-        self.preparing = false;
-        self.short = false;
-    }
 }
 
 impl<D: Disk> Journal<D> {
@@ -134,7 +99,7 @@ impl<D: Disk> Journal<D> {
         for buffer in first {
             buffers.put(buffer);
         }
-        let durable_end = place.at;
+        let durable_end = place.at();
         Journal {
             disk,
             identity,
@@ -226,7 +191,8 @@ impl<D: Disk> Journal<D> {
     /// can be reserved on the medium, nothing is promised beyond what is.
     pub fn has_room(&self, bytes: usize) -> bool {
         let backlog = self.backlog_bytes + bytes;
-        backlog <= self.options.backlog_bytes_max && (!self.place.short || self.fits_reserved(backlog))
+        backlog <= self.options.backlog_bytes_max
+            && (!self.place.is_short() || self.place.has_reserved(backlog, self.options.block_bytes_max()))
     }
 
     /// Bytes of frames that are not durable yet.
@@ -321,14 +287,12 @@ impl<D: Disk> Journal<D> {
             at,
             first_lsn: group.first_lsn,
             durable_lsn: self.persisted,
-            chain: self.place.chain,
+            chain: self.place.chain(),
         };
         let block = group.block.seal(&self.identity, &seal);
         self.index.add(at, block.bytes as u64, self.ranges.take(group.ranges));
 
-        let end = Position { segment: at.segment, offset: at.offset + block.bytes as u64 };
-        self.place.at = end;
-        self.place.chain = block.checksum;
+        let end = self.place.take(block.bytes as u64, block.checksum);
         let token = self.next_token;
         self.next_token += 1;
         let frame_bytes = group.frame_bytes;
@@ -341,29 +305,23 @@ impl<D: Disk> Journal<D> {
         true
     }
 
-    /// Where a block of `bytes` goes: behind the last one, or at the start of the next segment. That one
-    /// is taken into use only when another is ready behind it: recovery relies on it.
+    /// Where a block of `bytes` goes: behind the last one, or at the start of the next segment.
     fn make_place(&mut self, bytes: u64) -> Option<Position> {
-        let place = &mut self.place;
-        if place.at.offset + bytes > place.segment_bytes {
-            if place.ready.len() < 2 {
-                self.prepare_ahead();
+        if !self.place.fits(bytes) {
+            let advanced = self.place.advance();
+            self.statistics.segments += u64::from(advanced);
+            self.prepare_ahead();
+            if !advanced {
                 return None;
             }
-            let (segment, segment_bytes) = place.ready.pop_front()?;
-            place.at = Position { segment, offset: FIRST_BLOCK_OFFSET };
-            place.segment_bytes = segment_bytes;
-            self.statistics.segments += 1;
-            self.prepare_ahead();
         }
-        Some(self.place.at)
+        Some(self.place.at())
     }
 
-    /// Keeps segments ready beyond the one in use.
+    /// Keeps segments ready behind the one in use.
     fn prepare_ahead(&mut self) {
-        if !self.place.preparing && self.place.ready.len() < self.options.segments_ahead {
-            self.place.prepare(&mut self.disk, &self.identity, self.options.segment_bytes);
-        }
+        let JournalOptions { segment_bytes, segments_ahead, .. } = self.options;
+        self.place.prepare(&mut self.disk, &self.identity, segment_bytes, segments_ahead);
     }
 
     fn complete(&mut self, completion: Completion) {
@@ -401,28 +359,16 @@ impl<D: Disk> Journal<D> {
     }
 
     fn prepared(&mut self, segment: SegmentId, result: io::Result<()>) {
-        requires!(T7, self.place.preparing && segment == self.place.next);
+        requires!(T7, self.place.is_preparing(segment));
         match result {
             Ok(()) => self.place.prepared(self.options.segment_bytes),
             Err(error) => {
-                self.place.preparing = false;
-                self.place.short = true;
+                self.place.failed();
                 self.statistics.preparation_failures += 1;
                 tracing::error!(%error, segment = segment.0, "no room for another journal segment");
             }
         }
         self.prepare_ahead();
-    }
-
-    /// Whether `bytes` of frames surely fit the segments that are ready. One of them stays unused (see
-    /// `make_place`), and what is left at the end of each is not counted on.
-    fn fits_reserved(&self, bytes: usize) -> bool {
-        let lost = (BLOCK_ALIGN_BYTES + self.options.block_bytes_max()) as u64;
-        let here = self.place.segment_bytes - self.place.at.offset;
-        let ready = self.place.ready.iter().skip(1).map(|(_, bytes)| *bytes);
-        let room: u64 = ready.chain([here]).map(|bytes| bytes.saturating_sub(lost)).sum();
-        // A block takes at most twice its frames, but at least one page.
-        room >= 2 * bytes as u64 + BLOCK_ALIGN_BYTES as u64
     }
 
     /// Goes on with reading slots back.

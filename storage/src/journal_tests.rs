@@ -211,6 +211,42 @@ fn bit_rot_in_the_last_block_is_not_taken_for_a_torn_write() {
 }
 
 #[test]
+fn bit_rot_in_the_first_block_of_a_new_segment_is_not_taken_for_a_torn_write() {
+    let (disk, mut journal) = fresh();
+    let mut slot = 0;
+    while disk.image()[&SegmentId(2)][4096] == 0 {
+        write_block(&disk, &mut journal, &[frame(slot, &[9; 1000])]);
+        slot += 1;
+    }
+    for byte in [4096, 4096 + 130, 4096 + 600] {
+        let mut image = disk.image();
+        image.get_mut(&SegmentId(2)).unwrap()[byte] ^= 4;
+        let error = recover(CrashDisk::of(image)).err().unwrap();
+        assert!(matches!(error, RecoverError::Corrupt { at, .. } if at.segment == SegmentId(2)), "{error}");
+    }
+}
+
+#[test]
+fn a_block_of_another_life_does_not_continue_this_one() {
+    let (disk, mut journal) = fresh();
+    write_block(&disk, &mut journal, &[frame(0, b"common")]);
+    let common = disk.image();
+    let [this, other] = [1u8, 2].map(|life| {
+        let disk = CrashDisk::of(common.clone());
+        let (mut journal, _) = recover(disk.clone()).unwrap();
+        write_block(&disk, &mut journal, &[frame(1, &[life; 100])]);
+        write_block(&disk, &mut journal, &[frame(2, &[life; 100])]);
+        disk.image()
+    });
+    // The second block of one life at its own place, behind the first block of the other.
+    let mut mixed = this;
+    let place = 3 * 4096..4 * 4096;
+    let stranger = &other[&SegmentId::FIRST][place.clone()];
+    mixed.get_mut(&SegmentId::FIRST).unwrap()[place].copy_from_slice(stranger);
+    assert!(matches!(recover(CrashDisk::of(mixed)), Err(RecoverError::Corrupt { .. })));
+}
+
+#[test]
 fn a_flipped_bit_in_any_sector_is_refused_or_harmless() {
     let (image, written) = small_journal();
     for (segment, bytes) in &image {

@@ -29,6 +29,7 @@ mod journal;
 mod journal_tests;
 mod memory_disk;
 mod options;
+mod place;
 #[allow(unsafe_code)]
 mod preparer;
 mod recovery;

@@ -1,7 +1,5 @@
 //! Recovery: from a device that holds something to a journal that can be appended to.
 
-use std::collections::VecDeque;
-
 use annulus_rings::{Frame, Lsn, requires};
 
 use crate::block::BLOCK_ALIGN_BYTES;
@@ -9,8 +7,9 @@ use crate::disk::{Completion, Disk, SegmentFile};
 use crate::error::{OpenError, RecoverError};
 use crate::identity::{Identity, Position, SegmentId};
 use crate::index::{Index, PendingRanges};
-use crate::journal::{Journal, Place};
+use crate::journal::Journal;
 use crate::options::JournalOptions;
+use crate::place::Place;
 use crate::segment::FIRST_BLOCK_OFFSET;
 use crate::walk::{Tail, Walk};
 
@@ -130,47 +129,45 @@ impl<D: Disk> Unrecovered<D> {
 
     /// Where the journal continues, with the segments that it needs.
     fn place(&mut self, files: &[SegmentFile], at: Position, chain: u64) -> Result<Place, RecoverError> {
-        let ready = files.iter().filter(|file| file.segment > at.segment);
-        let mut place = Place {
-            at,
-            segment_bytes: files
-                .iter()
-                .find(|file| file.segment == at.segment)
-                .map_or(self.options.segment_bytes, |file| file.bytes),
-            chain,
-            ready: ready.map(|file| (file.segment, file.bytes)).collect::<VecDeque<_>>(),
-            next: files.last().map_or(SegmentId::FIRST, |file| file.segment.next()),
-            preparing: false,
-            short: false,
-        };
-        if files.is_empty() {
+        let Some(current) = files.iter().find(|file| file.segment == at.segment) else {
+            let mut place = Place::before_the_first();
             self.await_segments(&mut place, 2)?;
-            place.ready.pop_front();
-        }
+            place.enter_next();
+            return Ok(place);
+        };
+        let behind = files.iter().filter(|file| file.segment > at.segment);
+        let ready = behind.map(|file| (file.segment, file.bytes)).collect();
+        let mut place = Place::new(at, current.bytes, chain, ready);
         self.await_segments(&mut place, 1)?;
         Ok(place)
     }
 
-    /// Makes segments until `count` are ready, then asks for the next.
+    /// Makes segments until `count` are ready, then asks for more in the background.
     fn await_segments(&mut self, place: &mut Place, count: usize) -> Result<(), RecoverError> {
-        let bytes = self.options.segment_bytes;
+        let JournalOptions { segment_bytes, segments_ahead, .. } = self.options;
         let mut completions = Vec::new();
-        while place.ready.len() < count {
-            let segment = place.next;
-            let failed = |source| RecoverError::Io { segment, action: "making a segment", source };
-            if !place.preparing {
-                place.prepare(&mut self.disk, &self.identity, bytes);
-            }
-            self.disk.wait().map_err(failed)?;
-            self.disk.poll(&mut completions).map_err(failed)?;
-            for completion in completions.drain(..) {
-                let Completion::Prepared { result, .. } = completion else { continue };
-                result.map_err(failed)?;
-                place.prepared(bytes);
-            }
+        while place.ready() < count {
+            place.prepare(&mut self.disk, &self.identity, segment_bytes, count);
+            self.await_segment(place, &mut completions)?;
         }
-        if !place.preparing && place.ready.len() < self.options.segments_ahead {
-            place.prepare(&mut self.disk, &self.identity, bytes);
+        place.prepare(&mut self.disk, &self.identity, segment_bytes, segments_ahead + 1);
+        Ok(())
+    }
+
+    fn await_segment(
+        &mut self,
+        place: &mut Place,
+        completions: &mut Vec<Completion>,
+    ) -> Result<(), RecoverError> {
+        let segment = place.at().segment.next();
+        let failed = |source| RecoverError::Io { segment, action: "making a segment", source };
+        self.disk.wait().map_err(failed)?;
+        self.disk.poll(completions).map_err(failed)?;
+        for completion in completions.drain(..) {
+            let Completion::Prepared { segment, result } = completion else { continue };
+            let failed = |source| RecoverError::Io { segment, action: "making a segment", source };
+            result.map_err(failed)?;
+            place.prepared(self.options.segment_bytes);
         }
         Ok(())
     }
