@@ -15,7 +15,7 @@ use crate::{Network, PeerStatus, Problem, ReceivePath, TcpFabric, TcpNetwork, Tc
 fn impatient(path: ReceivePath) -> TcpOptions {
     TcpOptions {
         keep_alive_interval: Duration::from_millis(50),
-        silence_max: Duration::from_millis(250),
+        silence_max: Duration::from_millis(500),
         ..tcp_options(path)
     }
 }
@@ -65,7 +65,7 @@ fn an_absent_peer_is_dialled_ever_more_slowly_and_the_reason_is_told() {
     turn_for(&mut [&mut node], Duration::from_millis(600));
     let dials = node.fabric.statistics().dials;
     // 10, 20, 40, 80, 160, 160… ms, each shortened by half at the most.
-    assert!((5..=16).contains(&dials), "{dials} dials in 600 ms");
+    assert!((4..=16).contains(&dials), "{dials} dials in 600 ms");
     let report = &node.fabric.peers()[0];
     assert_eq!(report.problem, Some(Problem::Connect(std::io::ErrorKind::ConnectionRefused)));
     assert_eq!(report.cores_connected, 0);
@@ -95,7 +95,7 @@ fn a_silent_connection_is_dropped_and_an_idle_one_stays() {
         let mut node2 = Node::start(listener2, fabric_options(2, &addresses), impatient(path));
         let nodes = &mut [&mut node1, &mut node2];
         turn_until(nodes, "connected", |nodes| nodes.iter().all(|node| node.is_connected()));
-        turn_for(nodes, Duration::from_millis(700));
+        turn_for(nodes, Duration::from_millis(1200));
         for node in nodes {
             assert_eq!(node.network.statistics().connections, 1, "keep-alives keep it alive");
             assert!(node.network.peers()[0].round_trip.is_some(), "and measure the round trip");
@@ -108,7 +108,7 @@ fn a_silent_connection_is_dropped_and_an_idle_one_stays() {
 fn a_core_that_was_stopped_itself_reads_before_it_judges_silence() {
     let mut node = lone_node(impatient(ReceivePath::Recv));
     let mut stream = connect_to(&mut node);
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(600));
     std::io::Write::write_all(&mut stream, frame_of(1, 1, 10).as_bytes()).unwrap();
     node.turn();
     assert_eq!(node.slots(), [1]);
@@ -166,5 +166,6 @@ fn shutdown_is_prompt_with_peers_away_and_handshakes_half_done() {
     thread::sleep(Duration::from_millis(50));
     let start = Instant::now();
     fabric.shutdown();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // The longest wait is for the dial that is under way: half a second.
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
 }
