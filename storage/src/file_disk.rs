@@ -12,13 +12,14 @@ use crate::buffer::AlignedBuffer;
 use crate::data_dir::CoreDirectory;
 use crate::disk::{Completion, Disk, DiskKind, SegmentFile, Segments};
 use crate::error::OpenError;
-use crate::helper::{Helper, WakeFd};
+use crate::helper::Helper;
 use crate::identity::{Position, SegmentId};
 use crate::options::SyncMode;
 use crate::preparer::{Preparation, Prepared, Preparer, UNFINISHED};
 use crate::segment::{SegmentHeader, file_name};
 use crate::segment_files::SegmentFiles;
 use crate::uring::Uring;
+use crate::wake::WakeFd;
 
 /// The most memory that one core registers with the kernel: several processes of one user share 8 MiB.
 const REGISTERED_BYTES_MAX: usize = 2 << 20;
@@ -122,6 +123,12 @@ impl FileDisk {
         Ok(file)
     }
 
+    /// Answers an operation that never reached the device at the next poll.
+    fn refuse(&mut self, completion: Completion) {
+        self.refused.push(completion);
+        self.wake.signal();
+    }
+
     fn start_reader(&mut self) -> io::Result<&mut Helper<ReadJob, Completion>> {
         if self.reader.is_none() {
             let mut cached: Option<(SegmentId, File)> = None;
@@ -196,14 +203,14 @@ impl Disk for FileDisk {
                 self.writable.retain(|(segment, _)| *segment >= at.segment);
                 self.uring.write(token, file, at.offset, buffer, bytes);
             }
-            Err(error) => self.refused.push(Completion::Written { token, buffer, result: Err(error) }),
+            Err(error) => self.refuse(Completion::Written { token, buffer, result: Err(error) }),
         }
     }
 
     fn read(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize) {
         match self.start_reader() {
             Ok(reader) => reader.give(ReadJob { token, at, buffer, bytes }),
-            Err(error) => self.refused.push(Completion::Read { token, buffer, result: Err(error) }),
+            Err(error) => self.refuse(Completion::Read { token, buffer, result: Err(error) }),
         }
     }
 

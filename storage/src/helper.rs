@@ -1,12 +1,12 @@
 //! A thread beside the core for what would block it: making segments, reading old ones.
 
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+use crate::wake::WakeFd;
 
 /// What the helper's work may look at while it runs.
 #[derive(Clone, Default)]
@@ -16,29 +16,6 @@ impl Stop {
     /// Whether the disk is being closed: give up.
     pub(crate) fn is_asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// The eventfd of the core, which helpers signal when they have done something.
-#[derive(Clone, Default)]
-pub(crate) struct WakeFd(Arc<Mutex<Option<File>>>);
-
-impl WakeFd {
-    /// Signals `eventfd` from now on.
-    pub(crate) fn set(&self, eventfd: RawFd) -> io::Result<()> {
-        // SAFETY: the caller of `register_wake` passes a descriptor that is open during the call, and
-        // it is used for nothing but making an own duplicate.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(eventfd) };
-        let own = File::from(borrowed.try_clone_to_owned()?);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
-        Ok(())
-    }
-
-    fn signal(&self) {
-        if let Some(eventfd) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            // An eventfd refuses only when its counter is full: then it is signalled already.
-            let _ = (&*eventfd).write(&1u64.to_ne_bytes());
-        }
     }
 }
 

@@ -40,6 +40,8 @@ mod statistics;
 mod superblock;
 #[allow(unsafe_code)]
 mod uring;
+#[allow(unsafe_code)]
+mod wake;
 mod walk;
 
 pub use block::{BLOCK_ALIGN_BYTES, BlockHeader, JOURNAL_VERSION, SECTOR_BYTES};

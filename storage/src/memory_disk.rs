@@ -8,6 +8,7 @@ use crate::buffer::AlignedBuffer;
 use crate::disk::{Completion, Disk, DiskKind, SegmentFile, Segments};
 use crate::identity::{Position, SegmentId};
 use crate::segment::SegmentHeader;
+use crate::wake::WakeFd;
 
 /// Keeps the newest segments and forgets them with the process: a journal on it is **volatile**.
 ///
@@ -17,6 +18,7 @@ pub struct MemoryDisk {
     segments: VecDeque<MemorySegment>,
     completions: Vec<Completion>,
     bytes_max: u64,
+    wake: WakeFd,
 }
 
 struct MemorySegment {
@@ -30,7 +32,12 @@ const COMPLETIONS_MAX: usize = 64;
 impl MemoryDisk {
     /// An empty disk of at most `bytes_max` bytes, but at least four segments.
     pub fn new(bytes_max: u64) -> MemoryDisk {
-        MemoryDisk { segments: VecDeque::new(), completions: Vec::with_capacity(COMPLETIONS_MAX), bytes_max }
+        MemoryDisk {
+            segments: VecDeque::new(),
+            completions: Vec::with_capacity(COMPLETIONS_MAX),
+            bytes_max,
+            wake: WakeFd::default(),
+        }
     }
 
     fn bytes_of(&mut self, at: Position, bytes: usize) -> io::Result<&mut [u8]> {
@@ -40,6 +47,12 @@ impl MemoryDisk {
         let held = &mut self.segments[index].bytes;
         let end = || io::Error::from(io::ErrorKind::UnexpectedEof);
         held.get_mut(at.offset as usize..).and_then(|rest| rest.get_mut(..bytes)).ok_or_else(end)
+    }
+
+    /// Everything completes at once, and is collected by the next poll.
+    fn complete(&mut self, completion: Completion) {
+        self.completions.push(completion);
+        self.wake.signal();
     }
 
     /// Memory for a new segment: the oldest's, where the bound is reached. Blocks name their segment and
@@ -94,17 +107,17 @@ impl Disk for MemoryDisk {
         let encoded = header.encode();
         bytes[..encoded.len()].copy_from_slice(&encoded);
         self.segments.push_back(MemorySegment { segment: header.segment, bytes });
-        self.completions.push(Completion::Prepared { segment: header.segment, result: Ok(()) });
+        self.complete(Completion::Prepared { segment: header.segment, result: Ok(()) });
     }
 
     fn write(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize) {
         let result = self.bytes_of(at, bytes).map(|held| held.copy_from_slice(&buffer[..bytes]));
-        self.completions.push(Completion::Written { token, buffer, result });
+        self.complete(Completion::Written { token, buffer, result });
     }
 
     fn read(&mut self, token: u64, at: Position, mut buffer: AlignedBuffer, bytes: usize) {
         let result = self.read_at(at, &mut buffer[..bytes]);
-        self.completions.push(Completion::Read { token, buffer, result });
+        self.complete(Completion::Read { token, buffer, result });
     }
 
     fn submit(&mut self) -> io::Result<()> {
@@ -120,8 +133,7 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    /// Everything completes at once: the caller polls again after it submitted, and need not be woken.
-    fn register_wake(&mut self, _eventfd: RawFd) -> io::Result<()> {
-        Ok(())
+    fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()> {
+        self.wake.set(eventfd)
     }
 }

@@ -247,3 +247,69 @@ impl Drop for Uring {
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(bytes: usize) -> Operation {
+        let file = Rc::new(tempfile::tempfile().unwrap());
+        let stage = Stage::Writing;
+        Operation {
+            token: 1,
+            buffer: AlignedBuffer::new(bytes),
+            file,
+            offset: 4096,
+            bytes,
+            written: 0,
+            stage,
+        }
+    }
+
+    #[test]
+    fn a_write_cut_short_goes_on_where_it_ended() {
+        let mut operation = operation(8192);
+        assert!(operation.advance(4608, SyncMode::Dsync).is_none());
+        assert_eq!(operation.written, 4608);
+        assert!(operation.advance(3584, SyncMode::Dsync).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_write_cut_inside_a_sector_or_to_nothing_fails() {
+        for answer in [0, 100] {
+            assert!(operation(8192).advance(answer, SyncMode::Dsync).unwrap().is_err());
+        }
+    }
+
+    #[test]
+    fn fdatasync_starts_when_the_whole_write_has_completed() {
+        let mut operation = operation(8192);
+        assert!(operation.advance(4096, SyncMode::Fdatasync).is_none());
+        assert_eq!(operation.stage, Stage::Writing, "an early sync would not cover the rest");
+        assert!(operation.advance(4096, SyncMode::Fdatasync).is_none());
+        assert_eq!(operation.stage, Stage::Syncing);
+        assert!(operation.advance(0, SyncMode::Fdatasync).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_failed_sync_is_final() {
+        let mut operation = operation(4096);
+        assert!(operation.advance(4096, SyncMode::Fdatasync).is_none());
+        let error = operation.advance(-libc::EIO, SyncMode::Fdatasync).unwrap().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    }
+
+    #[test]
+    fn a_write_that_the_device_refuses_comes_back_with_its_buffer_and_the_cause() {
+        let mut ring = Uring::new(SyncMode::Dsync).unwrap();
+        let read_only = Rc::new(File::open("/dev/null").unwrap());
+        ring.write(7, read_only, 0, AlignedBuffer::new(4096), 4096);
+        let mut written = Vec::new();
+        while written.is_empty() {
+            ring.wait().unwrap();
+            ring.poll(|write| written.push(write)).unwrap();
+        }
+        assert_eq!((written[0].token, written[0].buffer.len()), (7, 4096));
+        assert!(written[0].result.is_err() && ring.is_idle());
+    }
+}

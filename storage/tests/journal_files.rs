@@ -261,3 +261,53 @@ fn options_may_change_between_openings() {
     drop(journal);
     assert_eq!(open(directory.path(), &options()).unwrap().1.len(), 40);
 }
+
+#[test]
+fn a_torn_tail_is_erased_and_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    for slot in 0..5 {
+        append(&mut journal, &accept(1, slot, &[5; 9000]));
+        flush(&mut journal);
+    }
+    drop(journal);
+    // Blocks take three pages each: the last one loses a sector, as if it had been in flight.
+    let last = 4096 + 4 * 3 * 4096;
+    let file = File::options().write(true).open(segment(directory.path(), 1)).unwrap();
+    file.write_all_at(&[0; 512], last + 2048).unwrap();
+    let mut inspector = JournalInspector::open(&directory.path().join("core-0")).unwrap();
+    assert_eq!(inspector.blocks(drop).unwrap().torn_bytes, 3 * 4096);
+
+    let (mut journal, frames) = open(directory.path(), &options()).unwrap();
+    assert_eq!(frames.len(), 4);
+    assert_eq!(inspector.blocks(drop).unwrap().torn_bytes, 0);
+    append(&mut journal, &accept(1, 4, b"again"));
+    flush(&mut journal);
+    drop(journal);
+    let (_, frames) = open(directory.path(), &options()).unwrap();
+    assert_eq!(frames[4].payload(), b"again");
+}
+
+#[test]
+fn damage_below_the_durable_tail_is_refused_and_can_be_inspected() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    for slot in 0..5 {
+        append(&mut journal, &accept(1, slot, b"one page"));
+        flush(&mut journal);
+    }
+    drop(journal);
+    let file = File::options().write(true).open(segment(directory.path(), 1)).unwrap();
+    file.write_all_at(&[0; 4096], 3 * 4096).unwrap();
+    let before = std::fs::read(segment(directory.path(), 1)).unwrap();
+    let Err(RecoverError::Corrupt { at, durable, .. }) = open(directory.path(), &options()) else {
+        panic!("acknowledged history is gone");
+    };
+    assert_eq!((at.offset, durable), (3 * 4096, Lsn(2)));
+    assert_eq!(std::fs::read(segment(directory.path(), 1)).unwrap(), before, "a refusal changes nothing");
+    let mut inspector = JournalInspector::open(&directory.path().join("core-0")).unwrap();
+    assert!(matches!(inspector.blocks(drop), Err(RecoverError::Corrupt { .. })));
+    let behind: Vec<_> =
+        inspector.headers_behind(at).unwrap().iter().map(|header| header.first_lsn).collect();
+    assert_eq!(behind, [Lsn(4), Lsn(5)]);
+}
