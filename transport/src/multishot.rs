@@ -14,8 +14,9 @@ use crate::buffer_ring::BufferRing;
 use crate::receive::{Receive, ReceiveError, Source};
 use crate::uring::{Completion, Uring};
 
-/// Buffers for all connections of a core: 4 MiB, more than a core takes in during one turn.
-const BUFFER_COUNT: u16 = 64;
+/// Buffers for all connections of a core: 1 MiB. They are used in turn, so more of them only leave the
+/// cache sooner.
+const BUFFER_COUNT: u16 = 16;
 const BUFFER_GROUP: u16 = 0;
 /// Completions that fit before the kernel ends an operation, which is then armed again.
 const RING_ENTRIES: u32 = 256;

@@ -19,7 +19,7 @@ const ROUNDS: u64 = 2000;
 /// Far more than any wake-up takes, on a crowded machine too.
 const LOST: Duration = Duration::from_secs(5);
 /// A keep-alive would hide a lost wake-up.
-const NEVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_hours(1);
 
 /// Plays frames to and fro between nodes 1 and 2, parking at every chance; node 1 serves.
 fn play(network: &mut impl Network, node: u16) {
