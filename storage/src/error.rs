@@ -89,12 +89,28 @@ pub enum OpenError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel has no locked memory left for a ring.
+    #[error(
+        "memlock is too small for io_uring ({source}): raise `ulimit -l` to 8192 (KiB) or more for this user, whose processes share it"
+    )]
+    Memlock {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Options that contradict each other.
     #[error("journal options: {0}")]
     Options(String),
 }
 
 impl OpenError {
+    /// Why the kernel refused a ring.
+    pub(crate) fn uring(source: io::Error) -> OpenError {
+        match source.raw_os_error() {
+            Some(libc::ENOMEM) => OpenError::Memlock { source },
+            _ => OpenError::NoUring { source },
+        }
+    }
+
     /// An answer of the operating system, with what was tried where.
     pub(crate) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(io::Error) -> OpenError {
         let path = path.into();

@@ -22,7 +22,7 @@ use crate::uring::Uring;
 use crate::wake::WakeFd;
 
 /// The most memory that one core registers with the kernel: several processes of one user share 8 MiB.
-const REGISTERED_BYTES_MAX: usize = 2 << 20;
+const REGISTERED_BYTES_MAX: usize = 1 << 20;
 /// How long a blocking wait at start sleeps between looks.
 const WAIT: Duration = Duration::from_micros(200);
 
@@ -84,12 +84,12 @@ impl FileDisk {
     /// Opens the directory of a core, on the thread that will use it.
     ///
     /// # Errors
-    /// [`OpenError::NoUring`], [`OpenError::NoDirectIo`], or what the operating system refused.
+    /// [`OpenError::NoUring`], [`OpenError::Memlock`], [`OpenError::NoDirectIo`], or what the operating system refused.
     pub fn open(directory: &CoreDirectory, sync: SyncMode) -> Result<FileDisk, OpenError> {
         let path = directory.path();
         remove_unfinished(path).map_err(OpenError::io(path, "removing unfinished segments"))?;
         let access = Access { direct: supports_direct(path, sync)?, dsync: sync == SyncMode::ODsync };
-        let uring = Uring::new(sync).map_err(|source| OpenError::NoUring { source })?;
+        let uring = Uring::new(sync).map_err(OpenError::uring)?;
         let wake = WakeFd::default();
         let mut preparer = Preparer::new(path.into(), directory.begun_mark().into(), access);
         let work = move |job: Preparation, stop: &_| preparer.prepare(&job, stop);
@@ -296,6 +296,13 @@ mod tests {
     fn a_file_system_without_o_direct_is_refused_with_the_mode_that_works() {
         let error = direct_access(Path::new("/data"), SyncMode::Dsync, refused()).unwrap_err();
         assert!(error.to_string().contains("`fdatasync`"), "{error}");
+    }
+
+    #[test]
+    fn a_refused_ring_says_whether_memlock_or_the_kernel_is_to_change() {
+        let message = |code| OpenError::uring(io::Error::from_raw_os_error(code)).to_string();
+        assert!(message(libc::ENOMEM).contains("ulimit -l"));
+        assert!(message(libc::EPERM).contains("io_uring_disabled"));
     }
 
     #[test]

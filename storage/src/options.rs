@@ -56,7 +56,7 @@ impl Default for JournalOptions {
             segment_bytes: 64 << 20,
             segments_ahead: 2,
             writes_in_flight_max: 2,
-            write_bytes_max: 512 << 10,
+            write_bytes_max: 256 << 10,
             backlog_bytes_max: 16 << 20,
             frame_bytes_max: FRAME_BYTES_MAX,
             sync: SyncMode::default(),

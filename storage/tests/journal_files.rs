@@ -8,9 +8,10 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use annulus_rings::{ClusterId, CoreId, Lsn, NodeId, RingId, Slot};
+use annulus_rings::{ClusterId, CoreId, Incarnation, Lsn, NodeId, RingId, Slot};
 use annulus_storage::{
-    DataDir, FileDisk, JournalInspector, JournalOptions, RecoverError, SyncMode, Unrecovered,
+    DataDir, Disk, FileDisk, Identity, Journal, JournalInspector, JournalOptions, MemoryDisk, RecoverError,
+    SyncMode, Unrecovered,
 };
 use common::{accept, append, flush, learn, open, options, turn_until};
 
@@ -141,15 +142,37 @@ fn a_damaged_slot_is_never_served() {
     assert_eq!(journal.statistics().retrieval_faults, 1);
 }
 
-#[test]
-fn a_completion_wakes_the_core() {
-    // SAFETY: no memory is passed; the descriptor is owned by the file from here on.
+/// What a core parks on.
+fn eventfd() -> File {
+    // SAFETY: no memory is passed.
     let eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
     assert!(eventfd >= 0);
     // SAFETY: the descriptor was just made and nothing else owns it.
-    let mut wake = unsafe { File::from_raw_fd(eventfd) };
+    unsafe { File::from_raw_fd(eventfd) }
+}
+
+#[test]
+fn a_completion_wakes_the_core() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    let (journal, _) = open(directory.path(), &options()).unwrap();
+    park_until_done(journal);
+}
+
+#[test]
+fn a_volatile_completion_wakes_the_core_too() {
+    let core = Identity {
+        cluster: ClusterId(7),
+        node: NodeId(1),
+        core: CoreId(0),
+        incarnation: Incarnation(1),
+        disk_uuid: 5,
+    };
+    let disk = MemoryDisk::new(4 << 20);
+    park_until_done(Unrecovered::open(disk, core, options()).unwrap().recover(|_, _| ()).unwrap());
+}
+
+fn park_until_done<D: Disk>(mut journal: Journal<D>) {
+    let mut wake = eventfd();
     journal.register_wake(wake.as_raw_fd()).unwrap();
     for slot in 0..5 {
         append(&mut journal, &accept(1, slot, b"parked"));
