@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use annulus::{
-    Builder, Committed, Engine, JournalKind, LoopbackHub, NodeId, Outcome, Rejected, Replies, RingHandle, RingId,
-    Role, Runner, StateMachine, TransportKind,
+    Builder, Committed, Engine, JournalKind, LoopbackHub, NodeId, Outcome, Rejected, Replies, RingHandle,
+    RingId, Role, Runner, StateMachine, TransportKind,
 };
 
 pub const RING: RingId = RingId(7);
@@ -54,6 +54,7 @@ pub struct Cluster {
     hub: LoopbackHub,
     addresses: Vec<SocketAddr>,
     directory: tempfile::TempDir,
+    adjust: fn(Builder) -> Builder,
     pub nodes: Vec<Option<Node>>,
 }
 
@@ -64,6 +65,11 @@ pub struct Node {
 
 impl Cluster {
     pub fn start(shape: Shape, nodes: usize) -> Cluster {
+        Cluster::start_with(shape, nodes, |builder| builder)
+    }
+
+    /// As [`start`](Self::start), with every node's builder adjusted.
+    pub fn start_with(shape: Shape, nodes: usize, adjust: fn(Builder) -> Builder) -> Cluster {
         let listeners: Vec<TcpListener> =
             (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let mut cluster = Cluster {
@@ -71,6 +77,7 @@ impl Cluster {
             hub: LoopbackHub::new(annulus::LoopbackOptions::default()),
             addresses: listeners.iter().map(|listener| listener.local_addr().unwrap()).collect(),
             directory: tempfile::tempdir().unwrap(),
+            adjust,
             nodes: (0..nodes).map(|_| None).collect(),
         };
         for (index, listener) in listeners.into_iter().enumerate() {
@@ -87,7 +94,7 @@ impl Cluster {
         let peers = (1..).map(NodeId).zip(self.addresses.iter().copied());
         let transport =
             if self.shape.tcp { TransportKind::Tcp } else { TransportKind::Loopback(self.hub.clone()) };
-        Engine::builder()
+        let builder = Engine::builder()
             .node(NodeId(index as u16 + 1))
             .peers(peers)
             .transport(transport)
@@ -95,7 +102,8 @@ impl Cluster {
             .data_dir(self.path().join(format!("node-{index}")))
             .segment_bytes(8 << 20)
             .segments_ahead(2)
-            .runner(self.shape.runner)
+            .runner(self.shape.runner);
+        (self.adjust)(builder)
     }
 
     /// Starts a node that is not running; without a listener it listens where it did before.
@@ -117,7 +125,9 @@ impl Cluster {
     pub fn leader(&self) -> usize {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let leads = |node: &Option<Node>| node.as_ref().is_some_and(|node| node.ring.status().role == Role::Leader);
+            let leads = |node: &Option<Node>| {
+                node.as_ref().is_some_and(|node| node.ring.status().role == Role::Leader)
+            };
             if let Some(index) = self.nodes.iter().position(leads) {
                 return index;
             }
