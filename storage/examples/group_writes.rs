@@ -55,6 +55,7 @@ fn recovery(mut journal: Journal<FileDisk>, directory: &Path) -> Result<(), Box<
     for _ in 0..RECOVERED_BYTES / frame.len() {
         while !journal.has_room(frame.len()) {
             journal.poll()?;
+            journal.submit();
             std::thread::yield_now();
         }
         journal.append(journal.appended().next(), &frame);
@@ -92,6 +93,8 @@ fn journal_round(journal: &mut Journal<FileDisk>) -> Result<f64, Box<dyn Error>>
         journal.append(journal.appended().next(), &frame);
         journal.submit();
         while journal.poll()? < journal.appended() {
+            // A turn always submits: the group may have waited for the next segment.
+            journal.submit();
             std::thread::yield_now();
         }
     }
