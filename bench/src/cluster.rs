@@ -1,6 +1,6 @@
 //! A cluster of replica processes: started, asked, killed, started again.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::configuration::ClusterConfiguration;
 use crate::control::{Answer, HostPlan, NodeCount, NodePlan, NodeRings, Request};
 use crate::ledger::Ledger;
 use crate::placement::Placement;
-use crate::process;
+use crate::{ports, process};
 
 /// How patient the node is that is meant to lead, in ms, and the others: they let it win, and do not
 /// depose it when the machine is busy.
@@ -43,7 +43,7 @@ pub(crate) struct Leader {
 pub(crate) enum ClusterError {
     #[error(transparent)]
     Child(#[from] ChildError),
-    #[error("no free port on 127.0.0.1: {0}")]
+    #[error("no free ports on 127.0.0.1: {0}")]
     NoPort(std::io::Error),
     #[error("cannot pin the replicas: {0}")]
     Pin(std::io::Error),
@@ -59,8 +59,8 @@ impl Cluster {
         placement: &Placement,
         directory: &Path,
     ) -> Result<Cluster, ClusterError> {
-        let mut ports =
-            reserve_ports(usize::from(configuration.replicas * (1 + configuration.cores)))?.into_iter();
+        let count = usize::from(configuration.replicas * (1 + configuration.cores));
+        let mut ports = ports::reserve(count).map_err(ClusterError::NoPort)?.into_iter();
         let nodes = (0..usize::from(configuration.replicas)).map(|index| NodePlan {
             address: ports.next().expect("a port per node"),
             clients: ports.by_ref().take(usize::from(configuration.cores)).collect(),
@@ -99,6 +99,7 @@ impl Cluster {
     /// Kills every replica without warning, then starts them again on what is on disk.
     pub(crate) fn kill_and_restart(&mut self) -> Result<(), ClusterError> {
         self.kill();
+        ports::wait_until_free(self.nodes.iter().flat_map(NodePlan::addresses));
         self.start_hosts()
     }
 
@@ -221,14 +222,6 @@ pub(crate) fn led_placement(placement: &Placement, leaders: &[Leader]) -> Placem
     }
 }
 
-/// Addresses that were free a moment ago: all are held until the last is known, so that no two are equal.
-fn reserve_ports(count: usize) -> Result<Vec<SocketAddr>, ClusterError> {
-    let listener = |_| TcpListener::bind("127.0.0.1:0");
-    let listeners: Vec<TcpListener> =
-        (0..count).map(listener).collect::<Result<_, _>>().map_err(ClusterError::NoPort)?;
-    listeners.iter().map(|listener| listener.local_addr().map_err(ClusterError::NoPort)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,13 +233,5 @@ mod tests {
         let led = |leaders: &[Leader]| led_placement(&placement, leaders).replicas;
         assert_eq!(led(&[leader(0, 3), leader(1, 3)]), [[1], [1], [0]]);
         assert_eq!(led(&[leader(0, 3), leader(1, 2)]), placement.replicas, "nobody leads everything");
-    }
-
-    #[test]
-    fn reserved_ports_differ() {
-        let mut ports = reserve_ports(20).unwrap();
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), 20);
     }
 }

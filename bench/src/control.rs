@@ -40,6 +40,13 @@ pub(crate) struct NodePlan {
     pub(crate) election_timeout_ms: u64,
 }
 
+impl NodePlan {
+    /// Everything that the node listens on.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        std::iter::once(self.address).chain(self.clients.iter().copied())
+    }
+}
+
 /// What a child is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Request {

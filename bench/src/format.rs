@@ -5,6 +5,11 @@ pub(crate) fn count(number: u64) -> String {
     separated(&number.to_string())
 }
 
+/// A number of things: `1 core`, `2 cores`.
+pub(crate) fn things(number: u64, name: &str) -> String {
+    format!("{} {name}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// A rate or a size without its fraction.
 pub(crate) fn whole(number: f64) -> String {
     separated(&format!("{number:.0}"))
@@ -71,6 +76,14 @@ mod tests {
     #[test]
     fn thousands_are_separated() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn one_thing_is_singular() {
+        assert_eq!(
+            [things(1, "core"), things(0, "ring"), things(1024, "run")],
+            ["1 core", "0 rings", "1,024 runs"]
+        );
     }
 
     #[test]

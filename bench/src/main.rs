@@ -25,6 +25,7 @@ mod measurement;
 mod meter;
 mod patience;
 mod placement;
+mod ports;
 mod process;
 mod progress;
 mod report;

@@ -4,7 +4,7 @@ use crate::configuration::{ClusterConfiguration, Configuration, Journal, Load, T
 use crate::control::Stage;
 use crate::environment::Environment;
 use crate::floor::Floor;
-use crate::format::{count, duration_us, ratio, table, whole};
+use crate::format::{count, duration_us, ratio, table, things, whole};
 use crate::measurement::{Measurement, Report, Spread, by_configuration, median_run};
 use crate::placement::Placement;
 use crate::row::title;
@@ -38,8 +38,10 @@ fn cluster(cluster: &ClusterConfiguration) -> String {
         Journal::Memory => "journals in memory: VOLATILE".to_owned(),
     };
     format!(
-        "{} {processes} · {journal} · {} runner · window {} slots · batches to {} KiB · spin {} µs",
+        "{} {processes}, {} and {} each · {journal} · {} runner · window {} slots · batches to {} KiB · spin {} µs",
         cluster.replicas,
+        things(u64::from(cluster.cores), "core"),
+        things(u64::from(cluster.rings), "ring"),
         word(&cluster.runner),
         cluster.window_slots,
         cluster.batch_bytes >> 10,
@@ -49,7 +51,7 @@ fn cluster(cluster: &ClusterConfiguration) -> String {
 
 fn load(configuration: &Configuration) -> String {
     match configuration.load.load {
-        Load::Client => format!("a client process, {} connections", configuration.sessions()),
+        Load::Client => format!("a client process with {}", things(configuration.sessions(), "connection")),
         Load::Embedded => "the leader's own cores".to_owned(),
     }
 }
@@ -95,89 +97,105 @@ fn interruptions(row: &Measurement) -> Option<String> {
 /// A sweep with more rows than this gets no stage tables: they are in the JSON.
 const STAGE_TABLES_MAX: usize = 4;
 
-/// The main table: a row per configuration, with the spread where there were several runs.
+/// The main table: a row per configuration, with the spread below it where there were several runs.
 fn rows(groups: &[Vec<&Measurement>]) -> String {
-    let titles = [
-        "in flight",
-        "cores",
-        "rings",
-        "bytes",
-        "commits/s",
-        "p50",
-        "p90",
-        "p99",
-        "p99.9",
-        "max",
-        "CPU µs/commit",
-        "flushes/s",
-        "commits/flush",
-        "bytes/commit",
-        "p50/floor",
-    ];
-    let mut cells: Vec<Vec<String>> = Vec::new();
+    let columns: Vec<Column> = columns().into_iter().filter(|column| column.is_shown(groups)).collect();
+    let titles: Vec<&str> = columns.iter().map(|column| column.title).collect();
+    let mut lines: Vec<Vec<String>> = Vec::new();
     for group in groups {
-        cells.push(cells_of(median_run(group.clone())));
+        let median = median_run(group.clone());
+        lines.push(columns.iter().map(|column| column.cell(median)).collect());
         if group.len() > 1 {
-            cells.push(spread_cells(group));
+            let mut spreads: Vec<String> = columns.iter().map(|column| column.spread(group)).collect();
+            spreads[0] = format!("  {} runs", group.len());
+            lines.push(spreads);
         }
     }
-    table(&titles, &cells)
+    table(&titles, &lines)
 }
 
-fn cells_of(row: &Measurement) -> Vec<String> {
-    let Configuration { cluster, load } = &row.configuration;
-    let latency = &row.latency_us;
-    let committed = row.committed.max(1) as f64;
-    // A commit is written by every replica: per replica is what compares with other systems.
-    let flushes_per_replica = row.flushes as f64 / f64::from(cluster.replicas);
+/// A column of the main table.
+struct Column {
+    title: &'static str,
+    kind: ColumnKind,
+    value: fn(&Measurement) -> Option<f64>,
+    show: fn(f64) -> String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ColumnKind {
+    /// Says which row it is.
+    Name,
+    /// Says which row it is, where rows differ in it.
+    Sweep,
+    /// Was measured.
+    Figure,
+    /// Was measured; its spread is of no interest.
+    Detail,
+}
+
+/// Flushes and bytes are per replica: that is what compares with other systems.
+fn columns() -> Vec<Column> {
+    use ColumnKind::{Detail, Figure, Name, Sweep};
+    type Value = fn(&Measurement) -> Option<f64>;
+    let column = |title, kind, value: Value, show: fn(f64) -> String| Column { title, kind, value, show };
     vec![
-        count(load.outstanding),
-        cluster.cores.to_string(),
-        cluster.rings.to_string(),
-        load.payload.to_string(),
-        whole(row.committed_per_second),
-        duration_us(latency.p50),
-        duration_us(latency.p90),
-        duration_us(latency.p99),
-        duration_us(latency.p999),
-        duration_us(latency.max),
-        ratio(row.cpu_us_per_commit),
-        whole(flushes_per_replica / row.seconds),
-        if row.flushes == 0 { "—".to_owned() } else { ratio(committed / flushes_per_replica) },
-        whole(row.bytes_written as f64 / committed / f64::from(cluster.replicas)),
-        row.p50_over_floor.map_or_else(|| "—".to_owned(), ratio),
+        column("in flight", Name, |row| Some(row.configuration.load.outstanding as f64), whole),
+        column("cores", Sweep, |row| Some(f64::from(row.configuration.cluster.cores)), whole),
+        column("rings", Sweep, |row| Some(f64::from(row.configuration.cluster.rings)), whole),
+        column("bytes", Sweep, |row| Some(row.configuration.load.payload as f64), whole),
+        column("commits/s", Figure, |row| Some(row.committed_per_second), whole),
+        column("p50", Figure, |row| Some(row.latency_us.p50), duration_us),
+        column("p90", Detail, |row| Some(row.latency_us.p90), duration_us),
+        column("p99", Figure, |row| Some(row.latency_us.p99), duration_us),
+        column("p99.9", Detail, |row| Some(row.latency_us.p999), duration_us),
+        column("max", Detail, |row| Some(row.latency_us.max), duration_us),
+        column("CPU µs/commit", Figure, |row| Some(row.cpu_us_per_commit), ratio),
+        column("flushes/s", Detail, |row| flushes(row).map(|flushes| flushes / row.seconds), whole),
+        column(
+            "commits/flush",
+            Detail,
+            |row| flushes(row).map(|flushes| row.committed as f64 / flushes),
+            ratio,
+        ),
+        column("bytes/commit", Detail, bytes_per_commit, whole),
+        column("p50/floor", Figure, |row| row.p50_over_floor, ratio),
     ]
 }
 
-/// Under the median run: least and most of what matters.
-fn spread_cells(group: &[&Measurement]) -> Vec<String> {
-    let spread = |figure: &dyn Fn(&Measurement) -> f64, show: &dyn Fn(f64) -> String| {
-        let Spread { min, max, .. } = Spread::of(group, figure);
-        format!("[{}–{}]", show(min), show(max))
-    };
-    let latency = |figure: &dyn Fn(&Measurement) -> f64| spread(figure, &duration_us);
-    let none = String::new;
-    vec![
-        format!("  {} runs", group.len()),
-        none(),
-        none(),
-        none(),
-        spread(&|row| row.committed_per_second, &whole),
-        latency(&|row| row.latency_us.p50),
-        latency(&|row| row.latency_us.p90),
-        latency(&|row| row.latency_us.p99),
-        latency(&|row| row.latency_us.p999),
-        latency(&|row| row.latency_us.max),
-        spread(&|row| row.cpu_us_per_commit, &ratio),
-        none(),
-        none(),
-        none(),
-        if group[0].p50_over_floor.is_some() {
-            spread(&|row| row.p50_over_floor.unwrap_or(0.0), &ratio)
-        } else {
-            none()
-        },
-    ]
+/// Durable writes of one replica; none where nothing is written.
+fn flushes(row: &Measurement) -> Option<f64> {
+    (row.flushes > 0).then(|| row.flushes as f64 / f64::from(row.configuration.cluster.replicas))
+}
+
+fn bytes_per_commit(row: &Measurement) -> Option<f64> {
+    let replicas = f64::from(row.configuration.cluster.replicas);
+    (row.committed > 0).then(|| row.bytes_written as f64 / replicas / row.committed as f64)
+}
+
+impl Column {
+    fn is_shown(&self, groups: &[Vec<&Measurement>]) -> bool {
+        let mut values = groups.iter().map(|group| (self.value)(group[0]));
+        match self.kind {
+            ColumnKind::Sweep => {
+                let first = values.next();
+                values.any(|value| Some(value) != first)
+            }
+            _ => values.any(|value| value.is_some()),
+        }
+    }
+
+    fn cell(&self, row: &Measurement) -> String {
+        (self.value)(row).map_or_else(|| "—".to_owned(), self.show)
+    }
+
+    fn spread(&self, group: &[&Measurement]) -> String {
+        if self.kind != ColumnKind::Figure || group.iter().any(|row| (self.value)(row).is_none()) {
+            return String::new();
+        }
+        let Spread { min, max, .. } = Spread::of(group, |row| (self.value)(row).unwrap_or_default());
+        format!("[{}–{}]", (self.show)(min), (self.show)(max))
+    }
 }
 
 /// The stage table of a row's leader.
@@ -215,6 +233,15 @@ mod tests {
         {
             assert!(text.contains(expected), "{expected} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_all_rows_have_in_common_takes_no_column() {
+        let text = figures(&report(vec![measurement(1, 1.0), measurement(2, 2.0)]));
+        assert!(!text.contains("cores") && !text.contains("bytes  "), "{text}");
+        let mut large = measurement(1, 1.0);
+        large.configuration.load.payload = 1024;
+        assert!(figures(&report(vec![measurement(1, 1.0), large])).contains("bytes  "));
     }
 
     #[test]
