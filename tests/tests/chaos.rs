@@ -1,7 +1,6 @@
 //! Seeded accidents against the global rules G1–G4, T2, L2–L4, A2–A4, P1, P7 and, after healing, G11.
 //!
-//! `ANNULUS_SEEDS=100000 cargo test --release -p annulus-tests --test chaos` plays more histories;
-//! `ANNULUS_SEED=17` plays one and prints how it ended.
+//! `ANNULUS_SEED=17` plays that history alone, `ANNULUS_SEEDS=100000` plays so many from the first on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
@@ -16,10 +15,10 @@ const TIME_MAX: Duration = Duration::from_secs(25);
 
 #[test]
 fn replicas_agree_through_every_accident_and_serve_after_it() {
-    let chosen_seed = number("ANNULUS_SEED");
-    let first = chosen_seed.unwrap_or(1);
-    let seeds = chosen_seed.map_or_else(|| number("ANNULUS_SEEDS").unwrap_or(SEEDS), |_| 1);
-    let unbounded = chosen_seed.is_some() || number("ANNULUS_SEEDS").is_some();
+    let (one, many) = (number("ANNULUS_SEED"), number("ANNULUS_SEEDS"));
+    let first = one.unwrap_or(1);
+    let seeds = many.unwrap_or(if one.is_some() { 1 } else { SEEDS });
+    let is_bounded = one.is_none() && many.is_none();
 
     let start = Instant::now();
     let mut total = Summary::default();
@@ -31,7 +30,7 @@ fn replicas_agree_through_every_accident_and_serve_after_it() {
         total.crashes += summary.crashes;
         total.steps += summary.steps;
         played += 1;
-        if !unbounded && start.elapsed() > TIME_MAX {
+        if is_bounded && start.elapsed() > TIME_MAX {
             break;
         }
     }
@@ -39,7 +38,7 @@ fn replicas_agree_through_every_accident_and_serve_after_it() {
         "{played} of {seeds} seeds: {} steps, {} crashes, {} ballots led, {} slots chosen",
         total.steps, total.crashes, total.ballots_led, total.chosen
     );
-    assert!(chosen_seed.is_some() || total.crashes > 0 && total.ballots_led > 0, "accidents must happen");
+    assert!(played < 100 || total.crashes > 100 && total.ballots_led > 100, "accidents must happen");
 }
 
 #[test]

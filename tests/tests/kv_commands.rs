@@ -61,14 +61,10 @@ struct Desk {
 
 impl Desk {
     fn new() -> Desk {
-        let nodes = Nodes::new(NodeId(1), []);
-        Desk {
-            nodes,
-            parser: Parser::default(),
-            client: Client::default(),
-            store: Store::default(),
-            input: Vec::new(),
-        }
+        let mut store = Store::default();
+        store.begin_slot(START_NS);
+        let (nodes, client) = (Nodes::new(NodeId(1), []), Client::default());
+        Desk { nodes, parser: Parser::default(), client, store, input: Vec::new() }
     }
 
     /// What the client reads after it sent `bytes`, and whether its connection is closed then.
@@ -211,6 +207,8 @@ fn items(items: &[Vec<u8>]) -> Vec<u8> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_decoded_command_encodes_to_the_same_bytes(command in encoded_command()) {
         let decoded = Command::decode(&command).expect("it was encoded");

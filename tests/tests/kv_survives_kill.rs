@@ -50,7 +50,8 @@ fn every_acknowledged_line_is_on_every_replica_after_all_were_killed() {
     let restart = Instant::now();
     (0..NODES).for_each(|index| cluster.start_node(index));
     for index in 0..NODES {
-        cluster.wait_for_keys(index, lines.len());
+        let expected = format!("keys={},expires=0", lines.len());
+        cluster.wait_for("every key", || (cluster.info(index, "db0")? == expected).then_some(()));
         println!("node {} has all keys {:?} after the restart of all", index + 1, restart.elapsed());
         assert_lines(&cluster, index, &lines);
     }
@@ -67,8 +68,13 @@ struct Load {
 fn load_until_killed(cluster: &Cluster, leader: usize, lines: &[Vec<u8>]) -> usize {
     let node = cluster.node(leader).clone();
     let port = node.port;
-    let trigger = Trigger { acknowledged: lines.len() / 2, action: Box::new(move || node.kill()) };
-    let load = pipe(port, Some(trigger), lines, 0, lines.len());
+    let commands = commands(lines, 0, lines.len());
+    let trigger = Trigger {
+        acknowledged: lines.len() / 2,
+        bytes_before: commands.len() as u64 * 3 / 4,
+        action: Box::new(move || node.kill()),
+    };
+    let load = pipe(port, Some(trigger), &commands);
     assert!(!load.output.status.success(), "redis-cli noticed: {:?}", load.output);
     load.acknowledged
 }
@@ -76,7 +82,7 @@ fn load_until_killed(cluster: &Cluster, leader: usize, lines: &[Vec<u8>]) -> usi
 /// Loads up to `count` lines from `first` on into whoever leads.
 fn load(cluster: &Cluster, lines: &[Vec<u8>], first: usize, count: usize) -> Load {
     let end = lines.len().min(first + count);
-    let load = pipe(cluster.node(cluster.leader()).port, None, lines, first, end);
+    let load = pipe(cluster.node(cluster.leader()).port, None, &commands(lines, first, end));
     let stdout = String::from_utf8_lossy(&load.output.stdout);
     if load.acknowledged == end - first {
         assert!(stdout.contains(&format!("errors: 0, replies: {}", end - first)), "{stdout}");
@@ -84,14 +90,19 @@ fn load(cluster: &Cluster, lines: &[Vec<u8>], first: usize, count: usize) -> Loa
     load
 }
 
-/// Runs `redis-cli --pipe` on `SET number line` for lines `first..end`.
-fn pipe(port: u16, trigger: Option<Trigger>, lines: &[Vec<u8>], first: usize, end: usize) -> Load {
+/// `SET number line` for lines `first..end`.
+fn commands(lines: &[Vec<u8>], first: usize, end: usize) -> Vec<u8> {
     let mut commands = Vec::new();
     for (number, line) in lines.iter().enumerate().take(end).skip(first) {
         client::push(&mut commands, &[b"SET", number.to_string().as_bytes(), line]);
     }
+    commands
+}
+
+/// Runs `redis-cli --pipe`.
+fn pipe(port: u16, trigger: Option<Trigger>, commands: &[u8]) -> Load {
     let input = tempfile::NamedTempFile::new().expect("a temporary file");
-    input.as_file().write_all(&commands).expect("room for it");
+    input.as_file().write_all(commands).expect("room for it");
     let tap = Tap::to(port, trigger).expect("a port to listen on");
     let output = Command::new("redis-cli")
         .args(["-h", "127.0.0.1", "-p", &tap.port.to_string(), "--pipe"])

@@ -22,6 +22,8 @@ use crate::world::{Envelope, Happening, Retrieval, World};
 const TIMEOUTS_TO_SERVE: u32 = 40;
 /// Probes that a healed quorum must serve.
 const PROBES: usize = 3;
+/// Turns at one instant after which time would stand still for ever.
+const TURNS_AT_ONCE_MAX: usize = 100_000;
 /// Happenings kept for the report of a failure.
 const REMEMBERED_MAX: usize = 120;
 
@@ -67,6 +69,8 @@ pub struct Chaos {
     /// Nodes whose next group of records is on its way to the disk.
     writing: Vec<NodeId>,
     summary: Summary,
+    /// Turns since the time moved.
+    turns_at_once: usize,
     /// How many of the world's happenings are in the digest.
     digested: usize,
 }
@@ -85,6 +89,7 @@ impl Chaos {
             commands: 0,
             writing: Vec::new(),
             summary: Summary::default(),
+            turns_at_once: 0,
             digested: 0,
         }
     }
@@ -185,7 +190,7 @@ impl Chaos {
     fn turn(&mut self) {
         let arranged = self.timeline.last_key_value().map_or(Time::NEVER, |(Reverse((time, _)), _)| *time);
         let deadline = self.world.deadline();
-        self.world.advance_to(arranged.min(deadline));
+        self.advance_to(arranged.min(deadline));
         if deadline < arranged {
             self.tick(deadline);
         } else if let Some((_, due)) = self.timeline.pop_last() {
@@ -193,6 +198,12 @@ impl Chaos {
         }
         self.arrange_outputs();
         self.remember();
+    }
+
+    fn advance_to(&mut self, time: Time) {
+        self.turns_at_once = if time > self.world.now() { 0 } else { self.turns_at_once + 1 };
+        assert!(self.turns_at_once < TURNS_AT_ONCE_MAX, "G11 violated: a deadline that passed stays due");
+        self.world.advance_to(time);
     }
 
     fn tick(&mut self, deadline: Time) {
@@ -265,7 +276,7 @@ impl Chaos {
 
     fn propose_at(&mut self, id: NodeId) {
         self.commands += 1;
-        let command = format!("c{}", self.commands);
+        let command = format!("c{}{}", self.commands, "·".repeat(self.plan.padding_count));
         self.world.propose(id, &[&command]);
     }
 

@@ -16,6 +16,8 @@ pub struct Plan {
     retain_bytes: usize,
     /// The shortest election timeout.
     pub election_timeout: Duration,
+    /// How much a command is padded. Large ones make promises of several parts.
+    pub padding_count: usize,
     /// Steps of rings before everything heals.
     pub steps: usize,
     /// Frames lost, of a thousand.
@@ -47,12 +49,14 @@ impl Plan {
         let some = |random: &mut Random, permille: &[u64]| {
             if random.permille(500) { 0 } else { random.pick(permille) }
         };
+        let is_large = random.permille(30);
         Plan {
             nodes: random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
             window_slots: random.pick(&[1, 2, 4, 16]),
             retain_bytes: random.pick(&[0, 1000, 1 << 20]),
             election_timeout: ms(random.pick(&[60, 100, 300])),
-            steps: random.pick(&[200, 500, 1000, 3000]),
+            padding_count: if is_large { 200_000 } else { 0 },
+            steps: if is_large { 400 } else { random.pick(&[200, 500, 1000, 3000]) },
             drop_permille: some(random, &[10, 50, 150, 300]),
             duplicate_permille: some(random, &[20, 100, 400]),
             late_permille: some(random, &[10, 50, 200]),

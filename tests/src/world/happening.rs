@@ -181,12 +181,18 @@ fn tell_message(message: &Message, ballot: Ballot, frame: &Frame) -> String {
     }
 }
 
+/// Bytes of a command that are told.
+const SHOWN_BYTES_MAX: usize = 30;
+
 /// The commands of an Accept.
 fn tell_value(frame: &Frame) -> String {
     if frame.header().commands == 0 {
         return "no-op".to_owned();
     }
-    let commands = Commands::of(frame).map(|command| String::from_utf8_lossy(command).into_owned());
+    let commands = Commands::of(frame).map(|command| {
+        let shown = &command[..command.len().min(SHOWN_BYTES_MAX)];
+        String::from_utf8_lossy(shown).into_owned()
+    });
     format!("[{}]", commands.collect::<Vec<_>>().join(" "))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use annulus_rings::batch::BATCH_BYTES_MAX;
 use annulus_rings::{
     Append, Ballot, Batch, BatchBuilder, ClusterId, Configuration, ConfigurationId, Event, Frame, FramePool,
     Ignored, Incarnation, Input, Kind, Lsn, NodeId, Outbox, Progress, Recovering, Ring, RingId, RingOptions,
@@ -104,7 +105,7 @@ impl Node {
             chosen = out.events.len();
         }
         let ring = recovering.recovered(now, &out);
-        self.life = Some(Life { ring, out, batches: BatchBuilder::new(1 << 16, 64) });
+        self.life = Some(Life { ring, out, batches: BatchBuilder::new(BATCH_BYTES_MAX, 64) });
     }
 
     pub(super) fn crash(&mut self, survivors: usize) {

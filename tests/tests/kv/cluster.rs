@@ -81,12 +81,6 @@ impl Cluster {
         })
     }
 
-    /// Waits until a node has `keys` keys.
-    pub fn wait_for_keys(&self, index: usize, keys: usize) {
-        let expected = format!("keys={keys},expires=0");
-        self.wait_for("all keys", || (self.info(index, "db0")? == expected).then_some(()));
-    }
-
     /// One field of what a node says in `INFO`, when it answers.
     pub fn info(&self, index: usize, field: &str) -> Option<String> {
         let mut client = Client::connect(self.nodes[index].port).ok()?;
@@ -96,7 +90,8 @@ impl Cluster {
         value.map(str::to_owned)
     }
 
-    fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    /// Waits until `look` finds something, and no longer than anything takes.
+    pub fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(found) = look() {

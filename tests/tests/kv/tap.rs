@@ -3,8 +3,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 /// Forwards one connection.
@@ -14,9 +14,13 @@ pub struct Tap {
     acknowledged: Arc<AtomicUsize>,
 }
 
-/// Something to do when so many commands are acknowledged.
+/// Something to do midway.
 pub struct Trigger {
+    /// When so many commands are acknowledged.
     pub acknowledged: usize,
+    /// No more than these bytes of commands reach the server before.
+    pub bytes_before: u64,
+    /// What to do.
     pub action: Box<dyn FnOnce() + Send>,
 }
 
@@ -30,12 +34,17 @@ impl Tap {
             let (client, _) = listener.accept()?;
             let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
             let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
+            let (over, is_over) = mpsc::channel::<()>();
+            let bytes_before = trigger.as_ref().map_or(u64::MAX, |trigger| trigger.bytes_before);
             thread::spawn(move || {
+                // Errors end this direction; the other one tells the client.
+                let _ = io::copy(&mut (&from).take(bytes_before), &mut to);
+                let _ = is_over.recv();
                 let _ = io::copy(&mut from, &mut to);
                 let _ = to.shutdown(Shutdown::Write);
             });
             // However it ends, the client must notice.
-            let end = forward(&server, &client, &acknowledged, trigger);
+            let end = forward(&server, &client, &acknowledged, trigger, over);
             let _ = client.shutdown(Shutdown::Both);
             end
         });
@@ -53,10 +62,13 @@ fn forward(
     mut server: &TcpStream,
     mut client: &TcpStream,
     acknowledged: &AtomicUsize,
-    mut trigger: Option<Trigger>,
+    trigger: Option<Trigger>,
+    over: mpsc::Sender<()>,
 ) -> io::Result<()> {
     const OK: &[u8] = b"+OK\r\n";
-    let (mut buffer, mut matched, mut is_counting) = ([0; 16 << 10], 0, true);
+    let (mut buffer, mut matched, mut is_counting) = ([0; 8 << 10], 0, true);
+    // The sender goes with the trigger: when it is dropped, the rest of the commands may pass.
+    let mut due = trigger.map(|trigger| (trigger, over));
     loop {
         let bytes = server.read(&mut buffer)?;
         if bytes == 0 {
@@ -69,8 +81,8 @@ fn forward(
         }
         let count = matched / OK.len();
         acknowledged.store(count, Ordering::Release);
-        if let Some(due) = trigger.take_if(|trigger| count >= trigger.acknowledged) {
-            (due.action)();
+        if let Some((trigger, _over)) = due.take_if(|(trigger, _)| count >= trigger.acknowledged) {
+            (trigger.action)();
         }
     }
 }
