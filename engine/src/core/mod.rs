@@ -347,23 +347,24 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         }
     }
 
-    /// Performs what the rings want written and sent: one group write, one gathered send per peer.
+    /// Performs what the rings want sent and written: one gathered send per peer, one group write.
+    ///
+    /// Frames leave first: handing a write to the device takes longer than a send, and the peers' writes
+    /// are what a commit waits for. No order can break a promise: what must wait for a write waits in the ring.
     fn send_out(&mut self, now: Time) {
+        for transmit in self.outbox.transmits.drain(..) {
+            self.network.send(transmit.to, transmit.frame);
+        }
+        self.network.flush(now);
+        if self.stages.has_unsent() {
+            self.stages.sent(self.clock.now());
+        }
         for append in self.outbox.appends.drain(..) {
             self.journal.append(append.lsn, &append.frame);
             let index = self.replicas.find(append.ring).expect("only rings of this core append");
             self.unwritten.push_back((append.lsn, index as u32));
         }
         self.journal.submit();
-        if !self.outbox.transmits.is_empty() {
-            for transmit in self.outbox.transmits.drain(..) {
-                self.network.send(transmit.to, transmit.frame);
-            }
-        }
-        self.network.flush(now);
-        if self.stages.has_unsent() {
-            self.stages.sent(self.clock.now());
-        }
     }
 
     /// Stamps what the active rings have crossed.
