@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use annulus_rings::{Configuration, ConfigurationId, CoreId, Incarnation, NodeId, RingId, RingOptions, Slot};
 use annulus_storage::DataDir;
@@ -82,6 +82,10 @@ pub struct CoreFailed {
 
 /// How long a core may take to answer a question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a core may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether it has.
+const JOIN_INTERVAL: Duration = Duration::from_millis(1);
 /// How often [`Engine::wait`] looks.
 const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -245,15 +249,12 @@ impl Engine {
 
     fn stop(&mut self) {
         for core in &self.cores {
-            // A core that has ended needs no letter.
-            let _ = core.mailbox.post_surely(Letter::Stop);
+            // A core that has ended needs no letter, and one that hangs reads none.
+            let _ = core.mailbox.post_within(Letter::Stop, STOP_TIMEOUT);
         }
+        let deadline = Instant::now() + STOP_TIMEOUT;
         for core in &mut self.cores {
-            if let Some(thread) = core.thread.take()
-                && thread.join().is_err()
-            {
-                core.vitals.ended(End::Failed("its thread panicked outside of a turn".into()));
-            }
+            core.join_until(deadline);
         }
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.stop();
@@ -271,6 +272,20 @@ impl Drop for Engine {
 }
 
 impl CoreHandle {
+    /// Waits for the core's thread. One that hangs is left behind and counts as failed.
+    fn join_until(&mut self, deadline: Instant) {
+        let Some(thread) = self.thread.take() else { return };
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(JOIN_INTERVAL);
+        }
+        if !thread.is_finished() {
+            tracing::error!(core = %self.core, "this core does not stop: its thread is left behind");
+            self.vitals.ended(End::Failed("it did not stop when asked to".into()));
+        } else if thread.join().is_err() {
+            self.vitals.ended(End::Failed("its thread panicked outside of a turn".into()));
+        }
+    }
+
     fn report(&self) -> Option<CoreReport> {
         let (to, answer) = crossbeam_channel::bounded(1);
         self.mailbox.post_surely(Letter::Report(to)).ok()?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use annulus_rings::RingId;
 use annulus_transport::Waker;
@@ -106,6 +107,13 @@ impl Mailbox {
     /// Posts a letter that must not be refused for want of room, waiting for it if need be.
     pub(crate) fn post_surely(&self, letter: Letter) -> Result<(), Rejected> {
         self.letters.send(letter).map_err(|_| Rejected::ShuttingDown)?;
+        self.waker.notify();
+        Ok(())
+    }
+
+    /// As [`post_surely`](Self::post_surely), but gives up after `timeout`.
+    pub(crate) fn post_within(&self, letter: Letter, timeout: Duration) -> Result<(), Rejected> {
+        self.letters.send_timeout(letter, timeout).map_err(|_| Rejected::ShuttingDown)?;
         self.waker.notify();
         Ok(())
     }
