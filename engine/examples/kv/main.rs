@@ -71,7 +71,6 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     // Before any thread starts, so that none but this one is ever interrupted.
     let signals = Signals::block()?;
     let engine = start(&plan)?;
-    let _ring = engine.create_ring(RING, Machine::default)?;
     tracing::info!(node = plan.node.0, clients = %plan.listen, journal = plan.journal.name(), "serving");
     loop {
         if let Some(signal) = signals.wait(HEALTH_INTERVAL)? {
@@ -93,7 +92,8 @@ fn start(plan: &Plan) -> Result<Engine, Box<dyn Error>> {
             Journal::File => JournalKind::File,
             Journal::Memory => JournalKind::Memory,
         })
-        .batch_bytes_max(BATCH_BYTES_MAX);
+        .batch_bytes_max(BATCH_BYTES_MAX)
+        .ring(RING, Machine::default);
     let builder = match plan.cpu {
         Some(cpu) => builder.cores([cpu]),
         None => builder.unpinned_cores(1),
