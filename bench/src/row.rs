@@ -277,7 +277,9 @@ fn has_floor(configuration: &Configuration) -> bool {
 /// The stages of the node that leads most rings: a commit is timed where it is led.
 fn leader_stages(leaders: &[Leader], counts: &[NodeCount]) -> Vec<crate::control::Stage> {
     let mut led: BTreeMap<u16, usize> = BTreeMap::new();
-    leaders.iter().for_each(|leader| *led.entry(leader.node).or_default() += 1);
+    for leader in leaders {
+        *led.entry(leader.node).or_default() += 1;
+    }
     let most = led.into_iter().max_by_key(|&(_, rings)| rings).map(|(node, _)| node);
     let count = counts.iter().find(|count| Some(count.node) == most);
     count.map_or_else(Vec::new, |count| count.stages.clone())

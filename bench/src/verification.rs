@@ -9,7 +9,7 @@ use crate::ledger::{self, Ledger};
 use crate::progress::Progress;
 
 /// How long replicas may take to agree after the restart.
-const CONVERGE_TIMEOUT: Duration = Duration::from_secs(120);
+const CONVERGE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How often they are asked.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 
