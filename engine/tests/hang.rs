@@ -21,7 +21,11 @@ fn cores_under_glommio_keep_making_progress_while_others_want_their_cpu() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     std::thread::scope(|scope| {
         for _ in 0..2 * cpus {
-            scope.spawn(|| while !over.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         let _spinners_end = SetOnDrop(&over);
         for run in 0..RUNS {

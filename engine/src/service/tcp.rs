@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use annulus_transport::{Interest, Readiness, Token};
 
-use super::connection::{Connection, ConnectionId, Found};
+use super::connection::{Connection, ConnectionId, Flow, Found};
 use crate::{Completion, Local, Service};
 
 /// What clients speak.
@@ -283,15 +283,15 @@ impl<P: Protocol> TcpService<P> {
         if !connection.hot {
             return (0, false);
         }
-        if connection.closing || connection.output_bytes() > self.options.output_bytes_max {
+        if connection.flow == Flow::Closing || connection.output_bytes() > self.options.output_bytes_max {
             // The client does not read: neither do we. Room to write brings it back.
             connection.hot = false;
             let token = connection.token;
             self.arm(token, Interest::Writable);
             return (0, false);
         }
-        let found =
-            if connection.refused { Found::Nothing } else { connection.read(self.options.input_bytes_max) };
+        let is_refused = connection.flow == Flow::Refused;
+        let found = if is_refused { Found::Nothing } else { connection.read(self.options.input_bytes_max) };
         match found {
             Found::End => {
                 self.close(index);
@@ -300,7 +300,7 @@ impl<P: Protocol> TcpService<P> {
             Found::Bytes(_) => connection.idle_turns = 0,
             Found::Nothing | Found::NoRoom => connection.idle_turns += 1,
         }
-        if matches!(found, Found::Bytes(_) | Found::NoRoom) || connection.refused {
+        if matches!(found, Found::Bytes(_) | Found::NoRoom) || is_refused {
             let progress = self.parse(index, found == Found::NoRoom, local);
             return (progress, self.connections[index as usize].connection.is_some());
         }
@@ -320,24 +320,21 @@ impl<P: Protocol> TcpService<P> {
         let (state, input, output) = connection.parts();
         local.refused_full = false;
         let received = self.protocol.receive(state, id, input, output, local);
-        connection.refused = local.was_refused_full() && connection.has_input();
         let has_output = connection.output_bytes() > 0;
-        let consumed = match received {
-            Ok(consumed) => {
-                connection.consume(consumed);
-                // A request that can never be held whole would be waited for for ever.
-                if consumed == 0 && input_is_full && !connection.refused {
-                    self.close(index);
-                    return 1;
-                }
-                consumed
-            }
-            Err(Close) => {
-                connection.closing = true;
-                0
-            }
+        let Ok(consumed) = received else {
+            connection.flow = Flow::Closing;
+            self.mark_dirty(index);
+            return 1;
         };
-        if has_output || connection.closing {
+        connection.consume(consumed);
+        connection.flow =
+            if local.was_refused_full() && connection.has_input() { Flow::Refused } else { Flow::Open };
+        // A request that can never be held whole would be waited for for ever.
+        if consumed == 0 && input_is_full && connection.flow == Flow::Open {
+            self.close(index);
+            return 1;
+        }
+        if has_output {
             self.mark_dirty(index);
         }
         consumed
@@ -351,7 +348,7 @@ impl<P: Protocol> TcpService<P> {
         connection.dirty = false;
         let token = connection.token;
         match connection.write() {
-            Ok(true) if connection.closing => self.close(index),
+            Ok(true) if connection.flow == Flow::Closing => self.close(index),
             Ok(true) => {}
             Ok(false) => self.arm(token, Interest::Writable),
             Err(_) => self.close(index),
@@ -395,7 +392,7 @@ impl<P: Protocol> Service for TcpService<P> {
             let index = self.hot[position] as usize;
             let Some(connection) = self.connections[index].connection.as_ref() else { continue };
             // What was refused for want of room goes on when something completes.
-            if !connection.refused {
+            if connection.flow != Flow::Refused {
                 self.arm(connection.token, Interest::Readable);
             }
         }
