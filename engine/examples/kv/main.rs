@@ -37,6 +37,7 @@ mod signals;
 mod store;
 
 use std::error::Error;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,8 @@ const COMMAND_BYTES_MAX: usize = BATCH_BYTES_MAX - BATCH_HEADER_BYTES - COMMAND_
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let is_terminal = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal).init();
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -108,8 +110,11 @@ fn start(plan: &Plan) -> Result<Engine, Box<dyn Error>> {
         let server = Server::new(nodes.clone(), persistence.clone());
         let bounds =
             TcpServiceOptions { input_bytes_max: resp::INPUT_BYTES_MAX, ..TcpServiceOptions::default() };
-        let service = TcpService::bind_with((listen.host.as_str(), listen.port), server, bounds)?;
-        Ok(Box::new(service) as _)
+        let service = TcpService::bind_with((listen.host.as_str(), listen.port), server, bounds);
+        let explain = |error: io::Error| {
+            io::Error::new(error.kind(), format!("clients cannot be served on {listen}: {error}"))
+        };
+        Ok(Box::new(service.map_err(explain)?) as _)
     });
     Ok(service.start()?)
 }
