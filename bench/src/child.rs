@@ -14,6 +14,8 @@ use crate::control::{self, Answer, Event, Line};
 /// Replaying a long journal takes a while; answering a question does not.
 const READY_TIMEOUT: Duration = Duration::from_mins(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+/// How often who waits for a child hears that it still does.
+const WAITING_INTERVAL: Duration = Duration::from_millis(500);
 /// Lines of a child's standard error that are kept, to be shown when it fails.
 const COMPLAINTS_MAX: usize = 40;
 
@@ -73,14 +75,18 @@ impl Child {
         control::say(&mut self.input, line).map_err(|_| self.ended())
     }
 
-    /// Waits until it can be talked to.
-    pub(crate) fn wait_ready(&mut self) -> Result<(), ChildError> {
-        match self.event(READY_TIMEOUT)? {
-            Some(Event::Ready) => Ok(()),
-            Some(Event::Failed(message)) => Err(self.failed(message)),
-            Some(_) => Err(self.failed("spoke before it was ready".to_owned())),
-            None => Err(self.silent(READY_TIMEOUT)),
+    /// Waits until it can be talked to, and calls `waiting` now and then meanwhile.
+    pub(crate) fn wait_ready(&mut self, mut waiting: impl FnMut()) -> Result<(), ChildError> {
+        let began = Instant::now();
+        while began.elapsed() < READY_TIMEOUT {
+            match self.event(WAITING_INTERVAL)? {
+                Some(Event::Ready) => return Ok(()),
+                Some(Event::Failed(message)) => return Err(self.failed(message)),
+                Some(_) => return Err(self.failed("spoke before it was ready".to_owned())),
+                None => waiting(),
+            }
         }
+        Err(self.silent(READY_TIMEOUT))
     }
 
     /// The next event, or `None` after `timeout`. A failure that is answered is an error here too.

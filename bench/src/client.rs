@@ -272,7 +272,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// A lane broke: look for the new leader, with a new session, since the old one's last outcomes are unknown.
+    /// A lane broke: look for the new leader, with a new session, since outcomes of the old one are unknown.
     fn lost(&mut self, index: usize, error: &LaneError) -> Result<(), String> {
         if error.is_fatal() {
             return Err(error.to_string());

@@ -33,8 +33,8 @@ pub(crate) fn idle(options: &IdleOptions) -> Result<bool, String> {
 
     let mut progress = Progress::new();
     progress.step("starting replicas");
-    let mut cluster =
-        Cluster::start(&configuration, false, &placement, room.path()).map_err(|error| text(&error))?;
+    let mut cluster = Cluster::start(&configuration, false, &placement, room.path(), &mut progress)
+        .map_err(|error| text(&error))?;
     cluster.wait_for_leaders().map_err(|error| text(&error))?;
     std::thread::sleep(SETTLE);
     cluster.mark().map_err(|error| text(&error))?;

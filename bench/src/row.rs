@@ -77,7 +77,7 @@ pub(crate) fn measure(
     let room = home.room()?;
     let embedded = configuration.load.load == Load::Embedded;
     progress.step(&format!("{}: starting replicas", title(configuration)));
-    let mut cluster = Cluster::start(&configuration.cluster, embedded, placement, room.path())?;
+    let mut cluster = Cluster::start(&configuration.cluster, embedded, placement, room.path(), progress)?;
     let leaders = cluster.wait_for_leaders()?;
     cluster.place_by_leader(&leaders)?;
     let mut source = Source::start(embedded, &leaders)?;
@@ -107,7 +107,7 @@ impl Source {
             return if together { Ok(Source::Embedded(NodeId(leader))) } else { Err(RowError::SplitLeaders) };
         }
         let mut client = Child::start("client", "client")?;
-        client.wait_ready()?;
+        client.wait_ready(|| ())?;
         Ok(Source::Client(client))
     }
 

@@ -72,9 +72,18 @@ fn measure_floor(
     spin_us: u64,
     progress: &mut Progress,
 ) -> Result<Floor, String> {
-    progress.step("floor: TCP round trip, durable write");
-    let room = home.room().map_err(|error| error.to_string())?;
-    floor::measure(durable.then(|| room.path()), placement, Duration::from_micros(spin_us))
+    let spin = Duration::from_micros(spin_us);
+    progress.step("floor: TCP round trips");
+    let tcp_rtt_us_p50 =
+        floor::tcp_round_trip_us(placement, spin).map_err(|error| format!("the TCP floor: {error}"))?;
+    let mut floor = Floor { tcp_rtt_us_p50, durable_write_us_p50: None };
+    if durable {
+        progress.step("floor: durable writes");
+        let room = home.room().map_err(|error| error.to_string())?;
+        let write_us = floor::durable_write_us(room.path(), placement, spin);
+        floor.durable_write_us_p50 = Some(write_us.map_err(|error| format!("the disk floor: {error}"))?);
+    }
+    Ok(floor)
 }
 
 /// Where each row's processes go.
