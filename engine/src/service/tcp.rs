@@ -7,59 +7,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use annulus_transport::{Interest, Readiness, Token};
 
 use super::connection::{Connection, ConnectionId, Flow, Found};
+use super::protocol::{Protocol, TcpServiceOptions};
 use crate::{Completion, Local, Service};
-
-/// What clients speak.
-pub trait Protocol: 'static {
-    /// What is kept of a connection.
-    type Connection: Default;
-
-    /// Consumes whole requests from the front of `input` and returns how many bytes those were. It may
-    /// propose, under [`ConnectionId::tag`], and may answer at once by appending to `output`.
-    ///
-    /// When a proposal is refused as `Full`, stop before that request: the rest comes again later.
-    ///
-    /// # Errors
-    /// [`Close`] ends the connection after the output has been sent.
-    fn receive(
-        &mut self,
-        connection: &mut Self::Connection,
-        id: ConnectionId,
-        input: &[u8],
-        output: &mut Vec<u8>,
-        local: &mut Local<'_>,
-    ) -> Result<usize, Close>;
-
-    /// A proposal has ended. Those of one ring come in the order in which they were made.
-    fn completed(
-        &mut self,
-        connection: &mut Self::Connection,
-        tag: u32,
-        completion: Completion<'_>,
-        output: &mut Vec<u8>,
-    );
-}
-
-/// End the connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Close;
-
-/// Bounds of a [`TcpService`].
-#[derive(Clone, Copy, Debug)]
-pub struct TcpServiceOptions {
-    /// Connections; more are closed at once. At most 65536.
-    pub connections_max: usize,
-    /// The largest request, and the most that is read ahead of a protocol that waits.
-    pub input_bytes_max: usize,
-    /// While more than this waits to be sent to a client, nothing is read from it.
-    pub output_bytes_max: usize,
-}
-
-impl Default for TcpServiceOptions {
-    fn default() -> TcpServiceOptions {
-        TcpServiceOptions { connections_max: 4096, input_bytes_max: 2 << 20, output_bytes_max: 1 << 20 }
-    }
-}
 
 /// Serves a [`Protocol`] on a core. See [`Service`].
 ///
