@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use annulus_rings::{
-    ClusterId, Configuration, ConfigurationId, CoreId, Frame, Incarnation, NodeId, RingId, RingOptions, Slot,
-    Time,
+    Ballot, ClusterId, Configuration, ConfigurationId, CoreId, Frame, Incarnation, NodeId, RingId,
+    RingOptions, Slot, Time,
 };
 use annulus_storage::{
     AlignedBuffer, Completion as DiskCompletion, Disk, DiskKind, Identity, JournalOptions, MemoryDisk,
@@ -333,4 +333,26 @@ fn a_failed_write_poisons_the_core_and_nothing_more_is_committed() {
         bench.core.failure()
     );
     assert_eq!(bench.outcomes(), [(1, Outcome::Unknown)]);
+}
+
+#[test]
+fn a_deposed_leader_rejects_only_what_was_never_proposed() {
+    let mut bench = Bench::leader(LIMITS);
+    // Batches of four in a window of two: the last four are not sealed.
+    for tag in 0..12 {
+        bench.propose(tag, b"command");
+    }
+    bench.turns(1);
+    let deposed = Role::Follower { leader: Some(NodeId(2)) };
+    bench.core.change_role(0, deposed, Ballot { round: 99, node: NodeId(2), incarnation: Incarnation(1) });
+    let outcomes = bench.outcomes();
+    assert_eq!(outcomes.len(), 12);
+    for (tag, outcome) in outcomes {
+        let expected =
+            if tag < 8 { Outcome::Unknown } else { Outcome::Rejected(Rejected::NotLeader(Some(NodeId(2)))) };
+        assert_eq!(outcome, expected, "command {tag}");
+    }
+    // What was in flight is chosen all the same, and completes nobody twice.
+    bench.turns(4);
+    assert_eq!(bench.outcomes(), []);
 }
