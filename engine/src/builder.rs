@@ -134,7 +134,7 @@ impl Builder {
         self
     }
 
-    /// How a core waits. Default: 30 µs of looking, then sleep.
+    /// How a core waits. Default: 100 µs of looking, then sleep.
     pub fn idle(mut self, idle: Idle) -> Builder {
         self.settings.idle = idle;
         self

@@ -7,7 +7,8 @@ use annulus_rings::Time;
 /// How a core waits.
 ///
 /// Spinning answers fastest, but replicas that spin on too few CPUs starve one another and the kernel's
-/// own workers. So the default spins for tens of µs, giving the CPU away between looks, and then parks.
+/// own workers. So the default spins for about as long as a disk takes to answer, giving the CPU away
+/// between looks, and then parks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Idle {
     /// How long to look again and again before parking.
@@ -18,7 +19,7 @@ pub struct Idle {
 
 impl Default for Idle {
     fn default() -> Idle {
-        Idle { spin: Duration::from_micros(30), park: true }
+        Idle { spin: Duration::from_micros(100), park: true }
     }
 }
 

@@ -14,7 +14,7 @@ pub trait Protocol: 'static {
     /// When a proposal is refused as `Full`, stop before that request: the rest comes again later.
     ///
     /// # Errors
-    /// [`Close`] ends the connection after the output has been sent.
+    /// [`Close`] ends the connection once it [is idle](Self::is_idle) and the output has been sent.
     fn receive(
         &mut self,
         connection: &mut Self::Connection,
@@ -23,6 +23,13 @@ pub trait Protocol: 'static {
         output: &mut Vec<u8>,
         local: &mut Local<'_>,
     ) -> Result<usize, Close>;
+
+    /// Whether nothing more will be written for what was received. A connection that ends, by [`Close`] or
+    /// because its client has no more to say, is kept until it is so.
+    fn is_idle(&self, connection: &Self::Connection) -> bool {
+        let _ = connection;
+        true
+    }
 
     /// A proposal has ended. Those of one ring come in the order in which they were made.
     fn completed(

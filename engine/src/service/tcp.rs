@@ -62,7 +62,7 @@ impl<P: Protocol> TcpService<P> {
         protocol: P,
         options: TcpServiceOptions,
     ) -> io::Result<TcpService<P>> {
-        let listener = TcpListener::bind(address)?;
+        let listener = annulus_transport::listen(address)?;
         listener.set_nonblocking(true)?;
         let mut readiness = Readiness::new(READINESS_ENTRIES)?;
         let listener_token = readiness.add(listener.as_raw_fd());
@@ -232,7 +232,12 @@ impl<P: Protocol> TcpService<P> {
         if !connection.hot {
             return (0, false);
         }
-        if connection.flow == Flow::Closing || connection.output_bytes() > self.options.output_bytes_max {
+        if connection.flow == Flow::Closing {
+            // It closes with its last write.
+            connection.hot = false;
+            return (0, false);
+        }
+        if connection.output_bytes() > self.options.output_bytes_max {
             // The client does not read: neither do we. Room to write brings it back.
             connection.hot = false;
             let token = connection.token;
@@ -243,7 +248,9 @@ impl<P: Protocol> TcpService<P> {
         let found = if is_refused { Found::Nothing } else { connection.read(self.options.input_bytes_max) };
         match found {
             Found::End => {
-                self.close(index);
+                connection.flow = Flow::Closing;
+                connection.hot = false;
+                self.mark_dirty(index);
                 return (1, false);
             }
             Found::Bytes(_) => connection.idle_turns = 0,
@@ -297,7 +304,9 @@ impl<P: Protocol> TcpService<P> {
         connection.dirty = false;
         let token = connection.token;
         match connection.write() {
-            Ok(true) if connection.flow == Flow::Closing => self.close(index),
+            Ok(true) if connection.flow == Flow::Closing && self.protocol.is_idle(&connection.state) => {
+                self.close(index);
+            }
             Ok(true) => {}
             Ok(false) => self.arm(token, Interest::Writable),
             Err(_) => self.close(index),
@@ -320,7 +329,7 @@ impl<P: Protocol> Service for TcpService<P> {
         let Some(connection) = entry.connection.as_mut() else { return };
         let (state, _, output) = connection.parts();
         self.protocol.completed(state, tag, completion, output);
-        if !output.is_empty() {
+        if !output.is_empty() || connection.flow == Flow::Closing {
             self.mark_dirty(id.index);
         }
     }
