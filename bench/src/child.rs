@@ -70,6 +70,11 @@ impl Child {
         self.process.id()
     }
 
+    /// Its name and process id.
+    pub(crate) fn process(&self) -> (String, u32) {
+        (self.name.clone(), self.pid())
+    }
+
     /// Sends it a line.
     pub(crate) fn send(&mut self, line: &impl Serialize) -> Result<(), ChildError> {
         control::say(&mut self.input, line).map_err(|_| self.ended())

@@ -90,7 +90,11 @@ impl Cluster {
                 hosted: hosted.to_vec(),
                 embedded: self.embedded,
             };
-            let mut host = Child::start("replica", &format!("replica {}", hosted[0]))?;
+            let name = match hosted {
+                [node] => format!("replica {node}"),
+                _ => "replicas".to_owned(),
+            };
+            let mut host = Child::start("replica", &name)?;
             host.send(&plan)?;
             self.hosts.push(host);
         }
@@ -165,9 +169,9 @@ impl Cluster {
         self.nodes.iter().map(|node| node.clients.clone()).collect()
     }
 
-    /// The processes.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        self.hosts.iter().map(Child::pid).collect()
+    /// The processes, by name and id.
+    pub(crate) fn processes(&self) -> Vec<(String, u32)> {
+        self.hosts.iter().map(Child::process).collect()
     }
 
     /// The process that hosts `node`.

@@ -94,7 +94,7 @@ pub(crate) fn title(configuration: &Configuration) -> String {
     let Configuration { cluster, load } = configuration;
     let rings = match cluster.rings {
         1 => String::new(),
-        rings => format!(", {rings} rings on {} cores", cluster.cores),
+        rings => format!(", {rings} rings on {}", format::things(u64::from(cluster.cores), "core")),
     };
     format!("{} in flight, {} B{rings}", format::count(load.outstanding), load.payload)
 }
@@ -212,14 +212,9 @@ fn drive(
 
 impl Sample {
     fn take(cluster: &Cluster, source: &Source) -> Result<Sample, RowError> {
-        let hosts = cluster.pids();
-        let name = |index: usize| {
-            if hosts.len() == 1 { "replicas".to_owned() } else { format!("replica {}", index + 1) }
-        };
-        let mut processes: Vec<(String, u32)> =
-            hosts.iter().enumerate().map(|(index, &pid)| (name(index), pid)).collect();
+        let mut processes = cluster.processes();
         if let Source::Client(client) = source {
-            processes.push(("client".to_owned(), client.pid()));
+            processes.push(client.process());
         }
         let time = |(name, pid)| Ok((name, process::cpu_time(pid).map_err(RowError::Cpu)?));
         let cpu = processes.into_iter().map(time).collect::<Result<_, RowError>>()?;
