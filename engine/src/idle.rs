@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_core_spins_then_parks_and_work_starts_it_over() {
-        let mut idler = Idler::new(Idle::default());
+        let mut idler = Idler::new(Idle { spin: Duration::from_micros(30), park: true });
         assert_eq!(idler.after(Time(0), 1), Next::Turn);
         assert_eq!(idler.after(Time(100), 0), Next::Yield);
         assert_eq!(idler.after(Time(29_000), 0), Next::Yield);

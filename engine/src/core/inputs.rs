@@ -27,7 +27,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         };
         let kind = frame.kind();
         // Only what is appended needs room; the rest is a header's worth at the most (M1).
-        if matches!(kind, Kind::Accept | Kind::Learn) && !self.journal.has_room(frame.len()) {
+        if matches!(kind, Kind::Accept | Kind::Learn) && !self.admit(frame.len()) {
             self.statistics.frames_without_room += 1;
             return;
         }

@@ -55,6 +55,8 @@ pub struct Core<D: Disk, N: Network, C: Clock> {
     outbox: Outbox,
     /// Writes that are not durable, in the journal's order, and whose they are.
     unwritten: VecDeque<(Lsn, u32)>,
+    /// Bytes taken on for the journal since it was last given something: it does not know of them yet.
+    admitted_bytes: usize,
     received: Vec<Received>,
     timers: Timers,
     retrievals: Retrievals,
@@ -153,6 +155,13 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         }
     }
 
+    /// Whether the journal has room for `bytes` beside everything that this turn has taken on (M1).
+    fn admit(&mut self, bytes: usize) -> bool {
+        let has_room = self.journal.has_room(self.admitted_bytes + bytes);
+        self.admitted_bytes += if has_room { bytes } else { 0 };
+        has_room
+    }
+
     /// Performs what the rings want sent and written: one gathered send per peer, one group write.
     ///
     /// Frames leave first: handing a write to the device takes longer than a send, and the peers' writes
@@ -170,6 +179,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             let index = self.replicas.find(append.ring).expect("only rings of this core append");
             self.unwritten.push_back((append.lsn, index as u32));
         }
+        self.admitted_bytes = 0;
         self.journal.submit();
     }
 

@@ -125,6 +125,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             replicas: Replicas::default(),
             restoring,
             unwritten: VecDeque::new(),
+            admitted_bytes: 0,
             received: Vec::new(),
             timers: Timers::default(),
             retrievals: Retrievals::default(),
