@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -49,7 +50,13 @@ impl Child {
         let failed = |source| ChildError::Start { name: name.to_owned(), source };
         let binary = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(binary);
-        command.arg(role).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own: Ctrl-C ends the benchmark, and its children end in good order when it is gone.
+        command
+            .arg(role)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut process = command.spawn().map_err(failed)?;
         let input = process.stdin.take().expect("it is piped");
         let lines = listen(process.stdout.take().expect("it is piped"));

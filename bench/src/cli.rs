@@ -113,7 +113,7 @@ pub(crate) struct ClusterOptions {
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub(crate) batch_commands: u32,
     /// Microseconds that an idle core, and the client, spin before they park
-    #[arg(long, value_name = "US", default_value_t = 100)]
+    #[arg(long, value_name = "US", default_value_t = spin_us_of_the_engine())]
     pub(crate) spin_us: u64,
     /// CPUs: `auto` (leader and client together where CPUs are short, followers on the rest), `none`,
     /// or a list per replica and one for the client, such as 0/1/1/0
@@ -148,7 +148,7 @@ pub(crate) struct FloorOptions {
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) replicas: u16,
     /// Microseconds to spin before parking
-    #[arg(long, value_name = "US", default_value_t = 100)]
+    #[arg(long, value_name = "US", default_value_t = spin_us_of_the_engine())]
     pub(crate) spin_us: u64,
     /// Where the files are made
     #[arg(long, value_name = "DIR")]

@@ -88,12 +88,18 @@ fn narrate(shared: &Shared<'_>, is_over: impl Fn() -> bool) {
         }
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
-            control::tell(Event::Progress { acknowledged: shared.acknowledged.load(Ordering::Relaxed) });
+            let acknowledged = shared.acknowledged.load(Ordering::Relaxed);
+            if !control::tell(Event::Progress { acknowledged }) {
+                // The benchmark is gone, and a client has nothing to put in order.
+                std::process::exit(1);
+            }
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     // A load that failed early still passes its marks, so that whoever waits for them goes on.
-    marks.into_iter().rev().for_each(|(_, event)| control::tell(event));
+    for (_, event) in marks.into_iter().rev() {
+        control::tell(event);
+    }
 }
 
 impl<'a> Shared<'a> {

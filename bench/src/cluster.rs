@@ -107,7 +107,6 @@ impl Cluster {
     /// Kills every replica without warning, then starts them again on what is on disk.
     pub(crate) fn kill_and_restart(&mut self, progress: &mut Progress) -> Result<(), ClusterError> {
         self.kill();
-        ports::wait_until_free(self.nodes.iter().flat_map(NodePlan::addresses));
         self.start_hosts(progress)
     }
 
