@@ -12,17 +12,20 @@ pub(crate) struct Session {
     outstanding_max: u64,
     sent: u64,
     acknowledged: u64,
-    /// When what is in flight was sent, oldest first: commands sent together share an entry.
-    flights: VecDeque<Flight>,
+    /// When what may be sent became due, oldest first; the last reaches to the end of the loop's room.
+    dues: VecDeque<Due>,
+    /// When what is in flight became due, oldest first.
+    flights: VecDeque<Due>,
 }
 
-/// Commands that were sent at the same time.
+/// Commands that became due at the same time: in a closed loop, when room for them appeared. Latency is
+/// counted from there, so that waiting for the socket or for a full queue is not hidden.
 #[derive(Clone, Copy, Debug)]
-struct Flight {
+struct Due {
     /// The last of them.
     upto: u64,
-    /// When they were due, which in a closed loop is when room for them appeared.
-    sent_ns: u64,
+    /// When.
+    at_ns: u64,
 }
 
 /// An acknowledgement that cannot be true.
@@ -50,6 +53,7 @@ impl Session {
             outstanding_max,
             sent: 0,
             acknowledged: 0,
+            dues: VecDeque::with_capacity(1024),
             flights: VecDeque::with_capacity(1024),
         }
     }
@@ -97,11 +101,19 @@ impl Session {
         command::write(scratch, self.number, self.sent + offset + 1, self.payload_bytes);
     }
 
-    /// The next `count` commands were sent at `now_ns`.
+    /// The next `count` commands were sent at `now_ns`; the first ones are due then.
     pub(crate) fn took_off(&mut self, count: u64, now_ns: u64) {
-        if count > 0 {
-            self.sent += count;
-            self.flights.push_back(Flight { upto: self.sent, sent_ns: now_ns });
+        if self.sent == 0 && self.dues.is_empty() {
+            self.dues.push_back(Due { upto: self.outstanding_max, at_ns: now_ns });
+        }
+        let end = self.sent + count;
+        while self.sent < end {
+            let due = self.dues.front().copied().expect("what is sent was due");
+            self.sent = due.upto.min(end);
+            self.flights.push_back(Due { upto: self.sent, ..due });
+            if self.sent == due.upto {
+                self.dues.pop_front();
+            }
         }
     }
 
@@ -122,12 +134,13 @@ impl Session {
         while self.acknowledged < upto {
             let flight = self.flights.front().copied().expect("what is in flight has an entry");
             let landed = flight.upto.min(upto);
-            meter.record(flight.sent_ns, now_ns, landed - self.acknowledged);
+            meter.record(flight.at_ns, now_ns, landed - self.acknowledged);
             self.acknowledged = landed;
             if landed == flight.upto {
                 self.flights.pop_front();
             }
         }
+        self.dues.push_back(Due { upto: self.acknowledged + self.outstanding_max, at_ns: now_ns });
         Ok(())
     }
 }
@@ -166,6 +179,19 @@ mod tests {
         assert_eq!(session.sent(), 3);
         session.fill(0, &mut output, 200);
         assert_eq!(session.sent(), 3);
+    }
+
+    #[test]
+    fn a_command_that_had_to_wait_for_the_output_is_timed_from_when_it_was_due() {
+        let mut session = Session::new(1, 64, 4);
+        let mut meter = meter();
+        session.took_off(2, 1_000);
+        session.took_off(2, 5_000);
+        session.acknowledge(4, 6_000, &mut meter).unwrap();
+        session.took_off(1, 9_000);
+        session.acknowledge(5, 9_500, &mut meter).unwrap();
+        assert!((meter.latency().p50 - 5.0).abs() < 0.01, "all four were due at 1 µs");
+        assert!((meter.latency().max - 5.0).abs() < 0.01, "the fifth was due at 6 µs, when room appeared");
     }
 
     #[test]
