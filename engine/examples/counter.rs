@@ -1,5 +1,5 @@
 //! A replicated counter. Start three, each in a terminal of its own, and type lines into the leader's:
-//! `cargo run --example counter -- 1`, `-- 2` and `-- 3`.
+//! `cargo run -p annulus --example counter -- 1`, `-- 2` and `-- 3`.
 use annulus::{Committed, Engine, NodeId, Replies, RingId, StateMachine};
 
 #[derive(Default)]

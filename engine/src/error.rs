@@ -1,5 +1,6 @@
 //! What can go wrong before a node runs, in words that a person can act on.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use annulus_rings::{CoreId, NodeId, RingId};
 use annulus_transport::PeerAddress;
 
 /// Why an engine did not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// No node id, or 0.
@@ -177,4 +178,11 @@ pub enum CreateError {
     /// Its core has stopped.
     #[error("the core of ring {0} has stopped: see Engine::health()")]
     Stopped(RingId),
+}
+
+/// As a person should read it: a `main` that returns the error prints this.
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

@@ -87,6 +87,9 @@ pub(crate) fn mailbox(bytes_max: usize, waker: Waker) -> (Mailbox, MailboxReceiv
 impl Mailbox {
     /// Posts a letter that carries `bytes` of command, or hands it back.
     pub(crate) fn post(&self, bytes: usize, letter: Letter) -> Result<(), (Rejected, Letter)> {
+        if bytes > self.bytes_max {
+            return Err((Rejected::TooLarge { bytes, bytes_max: self.bytes_max }, letter));
+        }
         let queued_bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if bytes > 0 && queued_bytes + bytes > self.bytes_max {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use annulus_rings::{Configuration, ConfigurationId, CoreId, Incarnation, RingId, RingOptions, Slot};
+use annulus_rings::{Configuration, CoreId, Incarnation, RingId, RingOptions};
 use annulus_storage::{DataDir, Identity};
 use annulus_transport::{FabricOptions, TcpFabric};
 
@@ -14,8 +14,7 @@ use crate::error::StartError;
 use crate::settings::{JournalKind, Settings, TransportKind};
 
 pub(crate) fn core_options(settings: &Settings, incarnation: Incarnation) -> CoreOptions {
-    let configuration = Configuration::new(ConfigurationId(1), Slot(0), &settings.members())
-        .expect("the peers were validated");
+    let configuration = Configuration::first(&settings.members()).expect("the peers were validated");
     CoreOptions {
         ring: RingOptions {
             cluster: settings.cluster,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use annulus_rings::batch::BATCH_BYTES_MAX;
 use annulus_rings::configuration::MEMBERS_MAX;
-use annulus_rings::{ClusterId, NodeId};
+use annulus_rings::{ClusterId, NodeId, WINDOW_SLOTS_MAX};
 use annulus_storage::JournalOptions;
 use annulus_transport::{LoopbackHub, PeerAddress, TcpOptions};
 
@@ -81,7 +81,6 @@ pub(crate) struct Settings {
 }
 
 /// The most slots that may be open at once.
-const WINDOW_SLOTS_MAX: u32 = 1024;
 /// What glommio insists on.
 const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
 
@@ -236,6 +235,14 @@ impl Settings {
         if !(64..=BATCH_BYTES_MAX).contains(&batch_bytes_max) {
             let rule = format!("it must be 64 to {BATCH_BYTES_MAX}, so that a batch fits a frame");
             return Err(out_of_range("batch_bytes_max", batch_bytes_max, rule));
+        }
+        let window_bytes = self.window_slots as usize * batch_bytes_max;
+        let backlog_bytes_max = self.journal_options.backlog_bytes_max;
+        if window_bytes > backlog_bytes_max {
+            let rule = format!(
+                "with batches of {batch_bytes_max} bytes a full window would be {window_bytes} bytes, more than the {backlog_bytes_max} that may wait for the journal"
+            );
+            return Err(out_of_range("window_slots", self.window_slots, rule));
         }
         if queue_bytes_max < batch_bytes_max {
             let rule = format!("it must be at least batch_bytes_max, which is {batch_bytes_max}");

@@ -1,5 +1,6 @@
 //! Who votes: the members of a ring from one slot to another.
 
+use crate::frame::checksum;
 use crate::{ConfigurationId, NodeId, Slot};
 
 /// The most members of a configuration: votes are counted in a 64-bit set.
@@ -52,6 +53,19 @@ impl Configuration {
             return Err(ConfigurationError::BadMember(NodeId(0)));
         }
         Ok(Configuration { id, first_slot, members })
+    }
+
+    /// The configuration that `members` start with, from slot 0. Its id is drawn from the members, so that
+    /// replicas which were told of different members ignore one another (A9), and refuse a journal that was
+    /// written among others.
+    ///
+    /// # Errors
+    /// Any [`ConfigurationError`].
+    pub fn first(members: &[NodeId]) -> Result<Configuration, ConfigurationError> {
+        let mut configuration = Configuration::new(ConfigurationId(0), Slot(0), members)?;
+        let ids: Vec<u8> = configuration.members.iter().flat_map(|member| member.0.to_le_bytes()).collect();
+        configuration.id = ConfigurationId(checksum(&ids) as u32);
+        Ok(configuration)
     }
 
     /// Its generation.
@@ -133,6 +147,16 @@ mod tests {
         assert_eq!(make(&[]), Err(ConfigurationError::Empty));
         assert_eq!(make(&[2, 1, 2]), Err(ConfigurationError::BadMember(NodeId(2))));
         assert_eq!(make(&[0, 1]), Err(ConfigurationError::BadMember(NodeId(0))));
+    }
+
+    #[test]
+    fn the_first_configuration_is_known_by_its_members() {
+        let id = |ids: &[u16]| {
+            Configuration::first(&ids.iter().copied().map(NodeId).collect::<Vec<_>>()).unwrap().id()
+        };
+        assert_eq!(id(&[1, 2, 3]), id(&[3, 1, 2]));
+        assert_ne!(id(&[1, 2, 3]), id(&[1]));
+        assert_ne!(id(&[1, 2, 3]), id(&[1, 2, 3, 4, 5]));
     }
 
     #[test]

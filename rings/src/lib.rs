@@ -29,5 +29,5 @@ pub use ids::{ClusterId, ConfigurationId, CoreId, Incarnation, Lsn, NodeId, Ring
 pub use message::{Malformed, Message};
 pub use outbox::{Append, Event, Outbox, Role, Transmit};
 pub use pool::FramePool;
-pub use ring::{Ignored, Input, Progress, Recovering, Ring, RingOptions};
+pub use ring::{Ignored, Input, Progress, Recovering, Ring, RingOptions, WINDOW_SLOTS_MAX};
 pub use time::Time;

@@ -136,6 +136,8 @@ pub struct Ring {
     seen: Ballot,
     /// The chosen prefix that the journal alone would give back.
     marked: Slot,
+    /// Open slots that the journal gave back: more than the window when that was wider before the restart.
+    recovered_slots: u64,
     ignored: [u64; IGNORED_COUNT],
 }
 
@@ -151,6 +153,7 @@ impl Ring {
             jitter: Jitter::new(options.seed),
             seen: Ballot::ZERO,
             marked: Slot(0),
+            recovered_slots: u64::MAX,
             ignored: [0; IGNORED_COUNT],
             options,
         }
@@ -373,7 +376,10 @@ impl Ring {
             Mode::Candidate(candidate) => invariant!(P9, candidate.ballot == self.acceptor.promised()),
             Mode::Follower(_) | Mode::PreCandidate(_) => {}
         }
-        invariant!(M1, self.log.end().0 - self.log.chosen().0 <= self.acceptor_window());
+        invariant!(
+            M1,
+            self.log.end().0 - self.log.chosen().0 <= self.acceptor_window().max(self.recovered_slots)
+        );
         requires!(M1, self.options.window_slots > 0);
     }
 
@@ -383,6 +389,9 @@ impl Ring {
         4 * u64::from(self.options.window_slots) + 64
     }
 }
+
+/// The widest window that a ring can have (α).
+pub const WINDOW_SLOTS_MAX: u32 = 1024;
 
 /// The fields of one part of a promise.
 #[derive(Clone, Copy)]

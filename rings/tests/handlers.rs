@@ -133,6 +133,8 @@ struct World {
     promised_out: Ballot,
     campaign: Ballot,
     led: bool,
+    /// What left last.
+    sent: Vec<Frame>,
     claimed: u64,
     batch: BatchBuilder,
     /// When every value of a slot is the same, claims of what is chosen are true.
@@ -154,6 +156,7 @@ impl World {
             promised_out: Ballot::ZERO,
             campaign: Ballot::ZERO,
             led: false,
+            sent: Vec::new(),
             claimed: 0,
             batch: BatchBuilder::new(4096, 16),
             is_consistent,
@@ -321,9 +324,11 @@ impl World {
             self.records.push(append.frame);
             assert_eq!(append.lsn.0, self.records.len() as u64, "appends are numbered without gaps");
         }
+        self.sent.clear();
         for transmit in std::mem::take(&mut self.out.transmits) {
             assert_ne!(transmit.to, SELF);
             self.check_transmit(&transmit.frame);
+            self.sent.push(transmit.frame);
         }
         for event in std::mem::take(&mut self.out.events) {
             if let Event::Chosen { slot, frame, .. } = event {
@@ -392,6 +397,18 @@ impl World {
             assert!(ring.ballot() >= self.promised_out, "a promise was forgotten");
         }
     }
+}
+
+/// Otherwise whoever is taught from here may vote for an older leader's other value afterwards.
+#[test]
+fn a_taught_value_takes_the_place_of_an_equal_vote_in_a_lower_ballot() {
+    let mut world = World::new(true);
+    world.happen(&Happening::Accept { sender: 1, round: 1, slot: 0, chosen: 0, value: 0 });
+    world.happen(&Happening::Learn { sender: 3, first: 0, count: 1 });
+    world.happen(&Happening::Answer { sender: 1, kind: Kind::Fetch, round: 1, words: [1, 0, 0, 0], slot: 0 });
+    let lesson = world.sent.iter().find(|frame| frame.kind() == Kind::Learn).expect("the peer is taught");
+    annulus_rings::message::carried(lesson, |taught| assert_eq!(taught.header().ballot, ballot(99, 3)))
+        .unwrap();
 }
 
 proptest! {

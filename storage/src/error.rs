@@ -28,7 +28,7 @@ pub enum OpenError {
     #[error("{path} is not empty and holds no superblock: it is not a data directory of annulus, or it lost its superblock. Give an empty directory, or restore this one", path = .0.display())]
     NotADataDirectory(PathBuf),
     /// The superblock is damaged.
-    #[error("{path}: the superblock is damaged ({why}): restore it, or let this node rejoin with an empty directory as a new incarnation", path = path.display())]
+    #[error("{path}: the superblock is damaged ({why}): restore it, or keep this node stopped and let the others serve. Do not start it with an empty directory: it could forget votes", path = path.display())]
     Superblock {
         /// The superblock.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum OpenError {
         expected: NodeId,
     },
     /// The directory was made for another number of cores.
-    #[error("{path} was made for {found} core(s), not {expected}: rings would lose their journals. Start with {found} core(s), or with an empty directory as a new node", path = path.display())]
+    #[error("{path} was made for {found} core(s), not {expected}: rings would lose their journals. Start with {found} core(s)", path = path.display())]
     CoreCount {
         /// The directory.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum OpenError {
         expected: u16,
     },
     /// The journal of a core is gone.
-    #[error("{path} is missing: what this node acknowledged is lost. Restore it, or let this node rejoin with an empty directory as a new incarnation", path = .0.display())]
+    #[error("{path} is missing: what this node acknowledged is lost. Restore it, or keep this node stopped and let the others serve. Do not start it with an empty directory: it could forget votes", path = .0.display())]
     MissingCore(PathBuf),
     /// The file system refuses `O_DIRECT`.
     #[error("{path}: this file system refuses O_DIRECT: choose the sync mode `fdatasync`, which also works through the page cache", path = .0.display())]
@@ -133,7 +133,7 @@ pub enum RecoverError {
         source: io::Error,
     },
     /// History that may have been acknowledged is damaged.
-    #[error("segment {} is damaged at offset {}: {why}. History above position {durable} may have been acknowledged, so this replica must not vote: repair it from peers, or let the node rejoin with an empty directory as a new incarnation", at.segment.0, at.offset)]
+    #[error("segment {} is damaged at offset {}: {why}. History above position {durable} may have been acknowledged, so this replica must not vote: keep this node stopped and let the others serve. Do not start it with an empty directory: it could forget votes", at.segment.0, at.offset)]
     Corrupt {
         /// Where.
         at: Position,
@@ -143,10 +143,10 @@ pub enum RecoverError {
         why: &'static str,
     },
     /// A segment that must be there is not.
-    #[error("segment {} is missing: restore the file, or let the node rejoin with an empty directory as a new incarnation", .0.0)]
+    #[error("segment {} is missing: restore the file, or keep this node stopped and let the others serve. Do not start it with an empty directory: it could forget votes", .0.0)]
     MissingSegment(SegmentId),
     /// A segment file has not the size that it was made with.
-    #[error("segment {} has {found} bytes, it was made with {expected}: restore the file, or let the node rejoin with an empty directory as a new incarnation", segment.0)]
+    #[error("segment {} has {found} bytes, it was made with {expected}: restore the file, or keep this node stopped and let the others serve. Do not start it with an empty directory: it could forget votes", segment.0)]
     Truncated {
         /// The segment.
         segment: SegmentId,

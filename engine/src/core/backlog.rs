@@ -42,7 +42,8 @@ impl Backlog {
 
     /// Adds a command, or says why it cannot wait here.
     pub(crate) fn push(&mut self, pool: &mut FramePool, command: &[u8]) -> Result<(), Rejected> {
-        if self.bytes + command.len() > self.limits.queue_bytes_max && self.bytes > 0 {
+        let bytes = command.len() + COMMAND_OVERHEAD_BYTES;
+        if self.bytes + bytes > self.limits.queue_bytes_max && self.bytes > 0 {
             return Err(Rejected::Full { queued_bytes: self.bytes });
         }
         if !self.batches.back().is_some_and(|open| open.fits(command.len())) {
@@ -55,7 +56,7 @@ impl Backlog {
             self.batches.push_back(next);
         }
         self.batches.back_mut().expect("a batch that fits the command was opened").push(pool, command);
-        self.bytes += command.len();
+        self.bytes += bytes;
         Ok(())
     }
 
@@ -94,18 +95,26 @@ impl Backlog {
     }
 }
 
-/// Bytes of the commands in a batch, without what the batch adds to them.
+/// What a command costs beside its own bytes while it waits: its place in the batch, and who waits for it.
+/// Without it, empty commands could wait without limit (M1).
+pub(crate) const COMMAND_OVERHEAD_BYTES: usize = 36;
+
+/// What the commands of a batch count for in the queue.
 fn command_bytes(builder: &BatchBuilder) -> usize {
     use annulus_rings::batch::{BATCH_HEADER_BYTES, COMMAND_HEADER_BYTES};
-    builder.bytes() - BATCH_HEADER_BYTES - builder.commands() as usize * COMMAND_HEADER_BYTES
+    let commands = builder.commands() as usize;
+    builder.bytes() - BATCH_HEADER_BYTES + commands * (COMMAND_OVERHEAD_BYTES - COMMAND_HEADER_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIMITS: BatchLimits =
-        BatchLimits { batch_bytes_max: 100, batch_commands_max: 3, queue_bytes_max: 60 };
+    const LIMITS: BatchLimits = BatchLimits {
+        batch_bytes_max: 100,
+        batch_commands_max: 3,
+        queue_bytes_max: 6 * (10 + COMMAND_OVERHEAD_BYTES),
+    };
 
     #[test]
     fn a_full_batch_is_followed_by_another_until_the_queue_is_full() {
@@ -114,7 +123,10 @@ mod tests {
         for _ in 0..6 {
             backlog.push(&mut pool, &[7; 10]).unwrap();
         }
-        assert_eq!(backlog.push(&mut pool, &[7]), Err(Rejected::Full { queued_bytes: 60 }));
+        assert_eq!(
+            backlog.push(&mut pool, &[7]),
+            Err(Rejected::Full { queued_bytes: LIMITS.queue_bytes_max })
+        );
         assert_eq!(backlog.seal(&mut pool, 1).unwrap().commands, 3);
         assert_eq!(backlog.seal(&mut pool, 1).unwrap().commands, 3);
         assert!(backlog.seal(&mut pool, 1).is_none() && backlog.bytes == 0);

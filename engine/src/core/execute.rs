@@ -69,6 +69,14 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         self.replicas[index].change_role(role, ballot, |waiter, rejected| {
             waiter.end(service, end_of(rejected));
         });
+        let (node, ring) = (self.options.ring.node, self.replicas[index].id());
+        match role {
+            Role::Leader => tracing::info!(%node, %ring, %ballot, "this node leads"),
+            Role::Follower { leader: Some(leader) } => {
+                tracing::info!(%node, %ring, %leader, %ballot, "follows");
+            }
+            Role::Follower { leader: None } | Role::Candidate => {}
+        }
     }
 }
 

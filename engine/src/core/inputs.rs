@@ -31,10 +31,12 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             self.statistics.frames_without_room += 1;
             return;
         }
-        if kind == Kind::Accepted && self.replicas[index].is_leader() {
-            self.time_vote(index, from, &frame, at);
+        let vote = (kind == Kind::Accepted && self.replicas[index].is_leader()).then(|| frame.clone());
+        let is_news = self.step(index, at, Input::Frame(frame));
+        // An answer to something sent twice would count the wait for the second sending as wire.
+        if let Some(vote) = vote.filter(|_| is_news) {
+            self.time_vote(index, from, &vote, at);
         }
-        self.step(index, at, Input::Frame(frame));
     }
 
     /// Splits the round trip of a vote into the wire and the peer's disk.

@@ -23,7 +23,7 @@ mod waiter;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use annulus_rings::{Event, Input, Lsn, Outbox, RingId, Time};
+use annulus_rings::{Event, Ignored, Input, Lsn, Outbox, RingId, Time};
 use annulus_storage::{Disk, Journal};
 use annulus_transport::{Network, Received};
 
@@ -147,12 +147,16 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         self.over = Some(end);
     }
 
-    /// One transition of one ring.
-    fn step(&mut self, index: usize, now: Time, input: Input) {
+    /// One transition of one ring; false when the input changed nothing.
+    fn step(&mut self, index: usize, now: Time, input: Input) -> bool {
         self.replicas.activate(index);
-        if self.replicas[index].ring.step(now, input, &mut self.outbox).is_err() {
-            self.statistics.inputs_ignored += 1;
+        let Err(ignored) = self.replicas[index].ring.step(now, input, &mut self.outbox) else { return true };
+        self.statistics.inputs_ignored += 1;
+        if ignored == Ignored::ConflictingValue {
+            let ring = self.replicas[index].id();
+            tracing::error!(%ring, "a second value came in one ballot and slot (A5): a bug or a forgery; refused");
         }
+        false
     }
 
     /// Whether the journal has room for `bytes` beside everything that this turn has taken on (M1).
@@ -219,13 +223,12 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     /// After a turn: shows where the active rings stand and when they want to be woken.
     fn settle(&mut self) {
         let timers = &mut self.timers;
-        let journal = &self.journal;
         self.replicas.settle(|index, replica| {
             timers.schedule(index, replica.deadline());
             replica.publish();
-            // What waits for room in the journal is looked at again; what waits for the window is
-            // woken by the vote that opens it.
-            replica.sealable().is_some_and(|bytes| !journal.has_room(bytes))
+            // What could be sealed but for room in the journal is looked at again; what waits for the window
+            // is woken by the vote that opens it.
+            replica.sealable().is_some()
         });
     }
 

@@ -52,7 +52,7 @@ pub enum RestoreError {
     Journal(#[from] RecoverError),
     /// A record that its ring cannot have written.
     #[error(
-        "record {lsn} of ring {ring} cannot have been written by this version ({why}): this replica must not vote. Use the build that wrote it, or let the node rejoin with an empty directory"
+        "record {lsn} of ring {ring} was not written by this replica among these peers ({why}), so it must not vote: start it with the peers that it always had, and with the build that wrote it"
     )]
     Record {
         /// Its position.

@@ -244,7 +244,7 @@ impl Bench {
 }
 
 const LIMITS: BatchLimits =
-    BatchLimits { batch_bytes_max: 1024, batch_commands_max: 4, queue_bytes_max: 1024 };
+    BatchLimits { batch_bytes_max: 1024, batch_commands_max: 4, queue_bytes_max: 1100 };
 
 fn options(members: &[NodeId], limits: BatchLimits) -> CoreOptions {
     let configuration = Configuration::new(ConfigurationId(1), Slot(0), members).unwrap();
@@ -306,7 +306,7 @@ fn a_closed_window_fills_the_queue_and_no_further() {
     bench.turns(1);
     let refused = std::mem::take(&mut bench.script.borrow_mut().refused);
     assert!(
-        refused.iter().all(|(_, why)| matches!(why, Rejected::Full { queued_bytes: 1000 })),
+        refused.iter().all(|(_, why)| matches!(why, Rejected::Full { queued_bytes: 1072 })),
         "{refused:?}"
     );
     bench.turns(8);

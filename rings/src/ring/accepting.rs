@@ -1,7 +1,7 @@
 //! The ring as an acceptor: promises and votes, and what leaves once they are durable.
 
 use crate::acceptor::{Due, Vote, VoteRange};
-use crate::batch::Commands;
+use crate::batch::{BATCH_BYTES_MAX, Commands};
 use crate::frame::{FRAME_BYTES_MAX, HEADER_BYTES};
 use crate::log::Entry;
 use crate::{Ballot, Frame, FrameHeader, Ignored, Kind, Lsn, Message, NodeId, Outbox, Slot, Time, requires};
@@ -99,6 +99,9 @@ impl Ring {
                 return self.vote_again(now, slot, &frame, out);
             }
             requires!(A3, held.ballot < ballot);
+        }
+        if frame.payload().len() > BATCH_BYTES_MAX {
+            return Err(Ignored::Malformed); // It would not fit a promise or a lesson together with its header.
         }
         Commands::parse(frame.payload(), frame.header().commands).map_err(|_| Ignored::Malformed)?;
         requires!(A9, frame.header().configuration == self.options.configuration.id());

@@ -7,7 +7,11 @@ use crate::message::carried;
 use crate::proposer::Leader;
 use crate::{Ballot, Frame, FrameHeader, Ignored, Message, NodeId, Outbox, Slot, Time, requires};
 
-use super::{Promised, Ring};
+use super::{Promised, Ring, WINDOW_SLOTS_MAX};
+
+/// How far above its base a promise may report votes: a bound on what is kept on a peer's word (M1), wide
+/// enough for members whose windows differ.
+const REPORTED_SLOTS_MAX: u64 = 16 * WINDOW_SLOTS_MAX as u64;
 
 impl Ring {
     /// Becomes a follower of nobody, or of `leader` in the ballot promised.
@@ -170,7 +174,7 @@ impl Ring {
             let header = vote.header();
             let is_ours = header.cluster == self.options.cluster && header.ring == self.options.ring;
             let is_due = header.slot >= first && header.ballot < below;
-            let is_near = header.slot.0 < first.0.saturating_add(2 * self.acceptor_window());
+            let is_near = header.slot.0 < first.0.saturating_add(REPORTED_SLOTS_MAX);
             let is_batch = Commands::parse(vote.payload(), header.commands).is_ok();
             if !(is_ours && is_due && is_near && is_batch) {
                 return Err(Ignored::Malformed);

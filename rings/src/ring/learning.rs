@@ -193,9 +193,11 @@ impl Ring {
             self.see(ballot);
             self.acceptor.promise(ballot.max(self.acceptor.promised()), lsn);
             match self.log.get(slot) {
-                Some(held) if held.value == frame.value() => self.log.choose(slot),
+                Some(held) if held.value == frame.value() && held.ballot >= ballot => self.log.choose(slot),
                 held => {
-                    requires!(L1, held.is_none_or(|held| !held.chosen));
+                    // The same value in a higher ballot takes the old vote's place, so that whoever is taught from
+                    // here is taught a ballot in which the value was chosen, or a later one.
+                    requires!(L1, held.is_none_or(|held| !held.chosen || held.value == frame.value()));
                     // A value accepted in a higher ballot than a chosen one's is that value (Paxos Made Simple, P2b).
                     requires!(L3, held.is_none_or(|held| held.ballot < ballot));
                     self.log.put(slot, Entry { chosen: true, ..Entry::accepted(frame, lsn, now) });

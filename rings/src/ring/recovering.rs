@@ -23,11 +23,15 @@ impl Recovering {
     ///
     /// # Errors
     /// [`Ignored::Malformed`] or [`Ignored::WrongRing`]: the record cannot have been written by this ring.
+    /// [`Ignored::NotMember`]: it was written in another configuration.
     pub fn replay(&mut self, frame: &Frame, out: &mut Outbox) -> Result<(), Ignored> {
         let header = frame.header();
         let options = &self.ring.options;
         if header.cluster != options.cluster || header.ring != options.ring {
             return Err(Ignored::WrongRing);
+        }
+        if header.configuration != options.configuration.id() {
+            return Err(Ignored::NotMember);
         }
         match header.kind {
             Kind::Mark => self.marked(header.chosen)?,
@@ -53,6 +57,7 @@ impl Recovering {
         let ring = &mut self.ring;
         ring.acceptor.persisted(out.appended());
         ring.marked = ring.log.chosen();
+        ring.recovered_slots = ring.log.end().0 - ring.log.chosen().0;
         let deadline = now + ring.jitter.once_to_twice(ring.options.election_timeout);
         let ballot = ring.acceptor.promised();
         ring.mode = Mode::Follower(Follower { leader: None, ballot, contact: now, deadline });
