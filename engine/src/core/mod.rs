@@ -3,6 +3,7 @@
 //! [`Core::turn`] is a plain function that a runner calls for ever. It runs to completion, never blocks,
 //! and knows neither threads nor executors, so the simulator drives the same code.
 
+mod alone;
 mod backlog;
 mod execute;
 mod executor;
@@ -36,10 +37,10 @@ pub use self::statistics::{CoreReport, Statistics};
 use self::timers::Timers;
 pub(crate) use self::waiter::Waiter;
 use crate::clock::Clock;
-use crate::mailbox::{MachineFactory, MailboxReceiver};
+use crate::mailbox::MailboxReceiver;
 use crate::stages::Stages;
 use crate::vitals::{End, Vitals};
-use crate::{Local, Replies, Service};
+use crate::{Local, Replies, Service, StateMachine};
 
 /// What the rings of a core have in common.
 #[derive(Clone, Debug)]
@@ -120,7 +121,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     /// other rings is kept until they are created; a ring that is never created never votes.
     pub(crate) fn recover(
         parts: CoreParts<D, N, C>,
-        declared: Vec<(RingId, MachineFactory)>,
+        declared: Vec<(RingId, Box<dyn StateMachine>)>,
         mailbox: MailboxReceiver,
         vitals: Arc<Vitals>,
     ) -> Result<Core<D, N, C>, RestoreError> {
@@ -130,7 +131,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let declared_rings: Vec<RingId> = declared.iter().map(|(ring, _)| *ring).collect();
         for (ring, machine) in declared {
             let mut declared = Restoring::new(options.ring(ring));
-            declared.attach(machine(), &mut room);
+            declared.attach(machine, &mut room);
             restoring.insert(ring, declared);
         }
         let mut refused = None;
@@ -219,7 +220,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     }
 
     /// Arranges that whatever happens from now on signals the eventfd. True when something waits already.
-    pub(crate) fn prepare_park(&mut self) -> bool {
+    pub fn prepare_park(&mut self) -> bool {
         if self.over.is_some() || self.replicas.active_count() > 0 || !self.mailbox.is_empty() {
             return true;
         }
