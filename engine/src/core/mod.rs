@@ -65,6 +65,8 @@ pub struct Core<D: Disk, N: Network, C: Clock> {
     outbox: Outbox,
     /// Writes that are not durable, in the journal's order, and whose they are.
     unwritten: VecDeque<(Lsn, u32)>,
+    /// Bytes taken on for the journal since it was last given something: it does not know of them yet.
+    admitted_bytes: usize,
     received: Vec<Received>,
     timers: Timers,
     retrievals: Retrievals,
@@ -160,6 +162,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             replicas: Replicas::default(),
             restoring,
             unwritten: VecDeque::new(),
+            admitted_bytes: 0,
             received: Vec::new(),
             timers: Timers::default(),
             retrievals: Retrievals::default(),
@@ -270,7 +273,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         };
         let kind = frame.kind();
         // Only what is appended needs room; the rest is a header's worth at the most (M1).
-        if matches!(kind, Kind::Accept | Kind::Learn) && !self.journal.has_room(frame.len()) {
+        if matches!(kind, Kind::Accept | Kind::Learn) && !self.admit(frame.len()) {
             self.statistics.frames_without_room += 1;
             return;
         }
@@ -278,6 +281,13 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             self.time_vote(index, from, &frame, at);
         }
         self.step(index, at, Input::Frame(frame));
+    }
+
+    /// Whether the journal has room for `bytes` beside everything that this turn has taken on.
+    fn admit(&mut self, bytes: usize) -> bool {
+        let has_room = self.journal.has_room(self.admitted_bytes + bytes);
+        self.admitted_bytes += if has_room { bytes } else { 0 };
+        has_room
     }
 
     /// Splits the round trip of a vote into the wire and the peer's disk.
@@ -365,6 +375,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             let index = self.replicas.find(append.ring).expect("only rings of this core append");
             self.unwritten.push_back((append.lsn, index as u32));
         }
+        self.admitted_bytes = 0;
         self.journal.submit();
     }
 
