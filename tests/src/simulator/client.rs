@@ -11,7 +11,7 @@ use annulus::{Completion, Local, Service};
 use annulus_rings::{NodeId, RingId, Role, Time};
 
 use super::fuse::Fuse;
-use super::ledger::{End, NUMBER_BYTES};
+use super::ledger::{End, write_command};
 use super::plan::LoadPlan;
 use super::scene::Shared;
 use crate::chaos::Random;
@@ -92,9 +92,7 @@ impl Clients {
     fn propose(&mut self, ring: RingId, local: &mut Local<'_>) {
         let number = self.scene.borrow_mut().ledger.propose(ring, self.node);
         let padding = self.random.below(self.plan.command_bytes_max);
-        self.command.clear();
-        self.command.extend_from_slice(&number.to_le_bytes());
-        self.command.resize(NUMBER_BYTES + padding as usize, number as u8);
+        write_command(&mut self.command, number, padding as usize);
         match local.propose(ring, number, &self.command) {
             Ok(()) => drop(self.open.insert(number, ring)),
             Err(_) => self.end(ring, number, End::Rejected, &[]),

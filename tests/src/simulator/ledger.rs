@@ -5,6 +5,7 @@
 //! proposed after another was known to be committed must stand behind it (G10).
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use annulus_rings::frame::checksum;
 use annulus_rings::{NodeId, RingId, Slot};
@@ -22,8 +23,8 @@ macro_rules! check {
     };
 }
 
-/// The bytes of a command's number, in front of its padding.
-pub(super) const NUMBER_BYTES: usize = 8;
+/// Digits of a command's number, in front of its padding.
+const NUMBER_DIGITS: usize = 7;
 
 /// How a client saw a command end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,10 +70,17 @@ pub(super) struct Execution<'a> {
     pub(super) state: u64,
 }
 
+/// Writes the command of a number, which a person can read too.
+pub(super) fn write_command(command: &mut Vec<u8>, number: u64, padding_bytes: usize) {
+    command.clear();
+    write!(command, "{number:0NUMBER_DIGITS$}").expect("memory takes everything");
+    command.resize(NUMBER_DIGITS + padding_bytes, b'.');
+}
+
 /// The number of a command.
 pub(super) fn number_of(command: &[u8]) -> u64 {
-    let (number, _) = command.split_first_chunk().expect("every command starts with its number");
-    u64::from_le_bytes(*number)
+    let digits = command.get(..NUMBER_DIGITS).and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse().ok()).expect("every command starts with its number")
 }
 
 /// The state that follows `state` by `bytes`: equal states mean equal histories.
