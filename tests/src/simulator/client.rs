@@ -57,7 +57,9 @@ pub(super) struct Clients {
     switch: Switch,
     node: NodeId,
     rings: Vec<RingId>,
-    next: Time,
+    /// When they last thought of proposing, and how long they rest after that.
+    last: Time,
+    rest: Duration,
     /// Rings of commands whose outcome is open.
     open: BTreeMap<u64, RingId>,
     /// By ring, the last command that was committed.
@@ -82,7 +84,8 @@ impl Clients {
             switch: switch.clone(),
             node,
             rings,
-            next: Time(0),
+            last: Time(0),
+            rest: Duration::ZERO,
             open: BTreeMap::new(),
             committed: BTreeMap::new(),
             command: Vec::new(),
@@ -119,13 +122,12 @@ impl Clients {
 
 impl Service for Clients {
     fn turn(&mut self, local: &mut Local<'_>) -> usize {
-        if local.now() < self.next {
+        if local.now() < self.deadline() {
             return 0;
         }
         let demand = self.switch.0.get();
-        let usual = self.random.duration(self.plan.interval * 2);
-        let wait = if demand == Demand::Probes { usual.min(PROBE_INTERVAL) } else { usual };
-        self.next = local.now() + wait;
+        self.last = local.now();
+        self.rest = self.random.duration(self.plan.interval * 2);
         let ring = self.random.pick(&self.rings);
         let leads = local.status(ring).is_some_and(|status| status.role == Role::Leader);
         let astray = demand == Demand::Usual && self.random.permille(self.plan.astray_permille);
@@ -166,6 +168,7 @@ impl Service for Clients {
     }
 
     fn deadline(&self) -> Time {
-        self.next
+        let hurries = self.switch.0.get() == Demand::Probes;
+        self.last + if hurries { self.rest.min(PROBE_INTERVAL) } else { self.rest }
     }
 }

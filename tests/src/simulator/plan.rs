@@ -128,7 +128,8 @@ const fn ms(milliseconds: u64) -> Duration {
 impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64, random: &mut Random) -> Plan {
-        Plan {
+        let pace = random.pick(&[1, 1, 1, 5, 20]);
+        let plan = Plan {
             nodes: random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
             rings: random.pick(&[1, 1, 1, 2, 3]),
             duration: Duration::from_secs(random.pick(&[10, 30, 60, 120])),
@@ -141,7 +142,29 @@ impl Plan {
             disk: DiskPlan::draw(random),
             process: ProcessPlan::draw(random),
             seed,
+        };
+        plan.stretched(pace)
+    }
+
+    /// The same number of accidents and commands in a longer time, with quiet between them.
+    fn stretched(mut self, pace: u32) -> Plan {
+        self.duration *= pace;
+        let Plan { load, network, disk, process, .. } = &mut self;
+        let intervals = [
+            &mut load.interval,
+            &mut network.reset_interval,
+            &mut network.partition_interval,
+            &mut network.flap_interval,
+            &mut disk.slow_interval,
+            &mut process.kill_interval,
+            &mut process.power_interval,
+            &mut process.pause_interval,
+            &mut process.jump_interval,
+        ];
+        for interval in intervals {
+            *interval *= pace;
         }
+        self
     }
 
     /// Every node.
