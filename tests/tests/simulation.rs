@@ -9,6 +9,8 @@ use annulus_tests::simulator::{Summary, play};
 
 /// Histories of one run.
 const SEEDS: u64 = 200;
+/// Each seed is played in one thread; different ones may share the time.
+const THREADS: usize = 2;
 /// A slow machine plays fewer, and says so.
 const TIME_MAX: Duration = Duration::from_secs(50);
 
@@ -19,13 +21,21 @@ fn play_or_tell(seed: u64) -> Summary {
 #[test]
 fn clusters_agree_through_every_accident_and_serve_after_it() {
     let begin = Instant::now();
+    let play_every_other = |first: u64| {
+        let seeds = (first..=SEEDS).step_by(THREADS).take_while(|_| begin.elapsed() < TIME_MAX);
+        seeds.fold(Summary::default(), |mut total, seed| {
+            total.add(&play_or_tell(seed));
+            total
+        })
+    };
     let mut total = Summary::default();
-    for seed in 1..=SEEDS {
-        total.add(&play_or_tell(seed));
-        if begin.elapsed() > TIME_MAX {
-            break;
+    std::thread::scope(|scope| {
+        let players: Vec<_> =
+            (1..=THREADS as u64).map(|first| scope.spawn(move || play_every_other(first))).collect();
+        for player in players {
+            total.add(&player.join().expect("a seed failed, see above"));
         }
-    }
+    });
     println!("{} of {SEEDS} seeds in {:?}\n{total}", total.seeds, begin.elapsed());
     let common = ["kills", "power failures", "partitions", "pauses", "frames dropped", "write errors"];
     let missing = common.iter().find(|class| !total.faults.contains_key(*class));
