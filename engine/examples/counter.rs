@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::builder()
         .node(NodeId(node))
         .peers((1..=3).map(|peer| (NodeId(peer), address(peer))))
-        .data_dir(format!("/tmp/counter-{node}"))
+        .data_dir(format!("counter-{node}"))
         .start()?;
     let ring = engine.create_ring(RingId(1), Counter::default)?;
     for line in std::io::stdin().lines() {

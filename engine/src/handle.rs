@@ -1,5 +1,6 @@
 //! The handle of a ring for other threads.
 
+use std::fmt;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -71,9 +72,9 @@ impl RingHandle {
     }
 }
 
-impl std::fmt::Debug for RingHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RingHandle").field("ring", &self.ring).field("status", &self.status()).finish()
+impl fmt::Debug for RingHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RingHandle({:?}, {:?})", self.ring, self.status())
     }
 }
 

@@ -47,7 +47,7 @@ impl Local<'_> {
 
     /// The rings of this core.
     pub fn rings(&self) -> impl Iterator<Item = RingId> {
-        self.replicas.iter().map(|replica| replica.id())
+        self.replicas.ids()
     }
 
     /// The time of this turn.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use annulus_rings::RingId;
 use annulus_transport::Waker;
@@ -14,7 +15,7 @@ use crate::ticket::Promise;
 use crate::{Rejected, StateMachine};
 
 /// Builds a state machine on the core that owns it.
-pub(crate) type MachineFactory = Box<dyn FnOnce() -> Box<dyn StateMachine> + Send>;
+pub type MachineFactory = Box<dyn FnOnce() -> Box<dyn StateMachine> + Send>;
 
 /// What other threads ask of a core.
 pub(crate) enum Letter {
@@ -109,14 +110,16 @@ impl Mailbox {
         self.waker.notify();
         Ok(())
     }
+
+    /// As [`post_surely`](Self::post_surely), but gives up after `timeout`.
+    pub(crate) fn post_within(&self, letter: Letter, timeout: Duration) -> Result<(), Rejected> {
+        self.letters.send_timeout(letter, timeout).map_err(|_| Rejected::ShuttingDown)?;
+        self.waker.notify();
+        Ok(())
+    }
 }
 
 impl MailboxReceiver {
-    /// A mailbox that nobody can post to.
-    pub(crate) fn closed() -> MailboxReceiver {
-        MailboxReceiver { letters: crossbeam_channel::never(), bytes: Arc::default() }
-    }
-
     /// The next letter, if one waits.
     pub(crate) fn take(&self) -> Option<Letter> {
         let letter = self.letters.try_recv().ok()?;

@@ -1,6 +1,7 @@
 //! What an engine is told, and whether it can be done.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -258,8 +259,8 @@ fn validate_memlock(have_bytes: u64) -> Result<(), StartError> {
     Ok(())
 }
 
-fn out_of_range(setting: &'static str, value: impl ToString, rule: impl Into<String>) -> StartError {
-    StartError::Setting { setting, value: value.to_string(), rule: rule.into() }
+fn out_of_range(setting: &'static str, value: impl fmt::Display, rule: impl Into<String>) -> StartError {
+    StartError::Setting { setting, value: format!("{value}"), rule: rule.into() }
 }
 
 #[cfg(test)]

@@ -70,12 +70,12 @@ fn the_death_of_the_leader_loses_nothing_that_was_committed() {
     let mut cluster =
         Cluster::start(Shape { runner: Runner::Thread, journal: JournalKind::File, tcp: true }, 3);
     let mut commands = numbered(0..50);
-    commands.iter().for_each(|command| drop(cluster.commit(command)));
+    cluster.commit_all(&commands);
     let dead = cluster.leader();
     cluster.stop_node(dead);
 
     let after = numbered(50..100);
-    after.iter().for_each(|command| drop(cluster.commit(command)));
+    cluster.commit_all(&after);
     commands.extend(after);
     cluster.start_node(dead, None);
     for index in 0..3 {
@@ -88,7 +88,7 @@ fn a_restart_of_every_node_keeps_the_state() {
     for runner in [Runner::Thread, Runner::Glommio] {
         let mut cluster = Cluster::start(Shape { runner, journal: JournalKind::File, tcp: false }, 3);
         let mut commands = numbered(0..50);
-        commands.iter().for_each(|command| drop(cluster.commit(command)));
+        cluster.commit_all(&commands);
         (0..3).for_each(|index| cluster.stop_node(index));
         (0..3).for_each(|index| cluster.start_node(index, None));
         commands.push(b"after the restart".to_vec());

@@ -105,8 +105,8 @@ fn pipelined_lines_come_back_in_order_on_many_connections() {
             for client in 0..20 {
                 scope.spawn(move || {
                     let mut stream = connect(address);
-                    let lines: String =
-                        (0..100).map(|line| format!("client {client} line {line}\n")).collect();
+                    let lines: String = (0..100)
+                        .fold(String::new(), |all, line| all + &format!("client {client} line {line}\n"));
                     stream.write_all(lines.as_bytes()).unwrap();
                     let mut replies = BufReader::new(stream);
                     for line in 0..100 {

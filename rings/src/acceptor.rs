@@ -159,6 +159,7 @@ impl VoteRange {
         self.last = vote.slot;
         self.digest = ValueId::fold(self.digest, vote.slot, vote.value);
         self.received = vote.received;
+        ensures!(A6, self.ballot == vote.ballot && self.last == vote.slot);
         true
     }
 }

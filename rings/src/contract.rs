@@ -69,7 +69,6 @@ contracts! {
     T6 "recovery-idempotent" false;
     T7 "stale-completion" false;
     M1 "bounded" true;
-    M2 "no-hot-allocation" false;
 }
 
 /// What the caller owes.

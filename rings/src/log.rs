@@ -19,6 +19,8 @@ pub struct Log {
     chosen: Slot,
     /// First slot whose own write is not durable, or that has none.
     durable: Slot,
+    /// How far the journal is durable.
+    persisted: Lsn,
     entries: VecDeque<Option<Entry>>,
     retained_bytes: usize,
     retain_bytes_max: usize,
@@ -61,6 +63,7 @@ impl Log {
             executed: zero,
             chosen: zero,
             durable: zero,
+            persisted: Lsn(0),
             entries: VecDeque::new(),
             retained_bytes: 0,
             retain_bytes_max,
@@ -134,6 +137,7 @@ impl Log {
 
     /// Notes that the journal holds everything up to `lsn`.
     pub fn persisted(&mut self, lsn: Lsn) {
+        self.persisted = lsn;
         while self.get(self.durable).is_some_and(|entry| entry.lsn <= lsn) {
             self.durable = self.durable.next();
         }
@@ -145,7 +149,7 @@ impl Log {
         requires!(L4, slot < self.chosen);
         self.executed = slot.next();
         self.retained_bytes += self.get(slot).map_or(0, |entry| entry.frame.len());
-        while self.retained_bytes > self.retain_bytes_max && self.floor < self.executed.min(self.durable) {
+        while self.retained_bytes > self.retain_bytes_max && self.is_front_in_journal() {
             self.drop_front();
         }
     }
@@ -160,13 +164,20 @@ impl Log {
         invariant!(T2, self.floor <= self.executed);
         invariant!(T2, self.executed <= self.chosen);
         invariant!(T2, self.chosen <= self.end());
-        invariant!(T2, self.floor <= self.durable);
+    }
+
+    /// Whether the first slot is executed, and the very value held for it durable. A durable older vote is
+    /// not enough: peers are taught from the journal what memory no longer holds, and they must not be
+    /// taught a vote that was replaced (T5).
+    fn is_front_in_journal(&self) -> bool {
+        self.floor < self.executed && self.get(self.floor).is_some_and(|entry| entry.lsn <= self.persisted)
     }
 
     fn drop_front(&mut self) {
         let entry = self.entries.pop_front().flatten().expect("no holes below the executed slot");
         self.retained_bytes -= entry.frame.len();
         self.floor = self.floor.next();
+        self.durable = self.durable.max(self.floor);
     }
 }
 
@@ -267,6 +278,22 @@ mod tests {
                 prop_assert_eq!(log.chosen().0, prefix);
             }
         }
+    }
+
+    #[test]
+    fn a_value_leaves_memory_only_when_it_is_itself_durable() {
+        let mut log = Log::new(0);
+        log.put(Slot(0), accepted(0, 1, 1, 0));
+        log.persisted(Lsn(1));
+        log.put(Slot(0), super::Entry { chosen: true, ..accepted(0, 2, 2, 9) });
+        log.advance().unwrap();
+        log.execute(Slot(0));
+        assert_eq!(log.floor(), Slot(0), "the journal would teach the vote that was replaced");
+        log.put(Slot(1), super::Entry { chosen: true, ..accepted(1, 2, 3, 0) });
+        log.advance().unwrap();
+        log.persisted(Lsn(3));
+        log.execute(Slot(1));
+        assert_eq!(log.floor(), Slot(2));
     }
 
     #[test]

@@ -66,6 +66,14 @@ impl Leader {
         slot
     }
 
+    /// Slots below `chosen` turned out to be decided: nothing is proposed for them any more.
+    pub fn skip_to(&mut self, chosen: Slot) {
+        if self.next < chosen {
+            self.next = chosen;
+            self.recovered = self.recovered.split_off(&chosen);
+        }
+    }
+
     /// Notes a sign of life of the member at `index`.
     pub fn hear(&mut self, index: usize, now: Time) {
         self.heard[index] = now;

@@ -338,22 +338,6 @@ fn without_room_for_segments_new_work_is_refused_before_what_was_taken_is_stuck(
 }
 
 #[test]
-fn a_journal_that_recovers_on_a_full_disk_notices_when_there_is_room_again() {
-    let (image, _) = small_journal();
-    let disk = CrashDisk::of(image);
-    disk.fail_preparations(true);
-    let (mut journal, _) = recover(disk.clone()).unwrap();
-    journal.poll().unwrap();
-    assert!(!journal.has_room(200 << 10), "more than is reserved");
-    disk.fail_preparations(false);
-    for _ in 0..3 {
-        journal.submit();
-        journal.poll().unwrap();
-    }
-    assert!(journal.has_room(200 << 10), "room came back");
-}
-
-#[test]
 fn a_memory_journal_keeps_the_newest_slots_and_is_named_volatile() {
     let (mut journal, _) = recover(MemoryDisk::new(128 << 10)).unwrap();
     assert!(!journal.is_durable() && journal.kind().to_string().contains("volatile"));

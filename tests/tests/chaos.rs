@@ -9,7 +9,7 @@ use std::{env, io};
 use annulus_tests::chaos::{Chaos, Summary};
 
 /// Histories of a run that names no number.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 3000;
 /// A run that names no number ends early on a slow machine, and says so.
 const TIME_MAX: Duration = Duration::from_secs(25);
 

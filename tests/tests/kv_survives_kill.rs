@@ -124,7 +124,7 @@ fn assert_lines(cluster: &Cluster, index: usize, lines: &[Vec<u8>]) {
         client.flush().expect("the node reads");
         for (number, line) in chunk {
             let reply = client.reply().expect("a reply");
-            assert_eq!(reply, Reply::Bulk(Some(line.to_vec())), "line {number} on node {}", index + 1);
+            assert_eq!(reply, Reply::Bulk(Some((*line).clone())), "line {number} on node {}", index + 1);
         }
     }
 }

@@ -66,16 +66,17 @@ const FRAME_VOCABULARY: [&str; 23] = [
 ];
 
 /// The files that may contain unsafe code, and what for.
-const MAY_BE_UNSAFE: [(&str, &str); 14] = [
+const MAY_BE_UNSAFE: [(&str, &str); 15] = [
     ("engine/examples/kv/signals.rs", "waiting for signals"),
     ("engine/src/clock.rs", "a clock that counts suspend"),
     ("engine/src/limits.rs", "the limit of locked memory"),
-    ("engine/src/runner/glommio.rs", "an eventfd that glommio owns"),
+    ("engine/src/runner/glommio.rs", "an eventfd that glommio is to own"),
     ("storage/examples/group_writes.rs", "the CPU time of a thread"),
     ("storage/src/buffer.rs", "aligned memory"),
     ("storage/src/helper.rs", "the eventfd of a core"),
     ("storage/src/preparer.rs", "preallocating a file"),
     ("storage/src/uring.rs", "writes that the kernel performs"),
+    ("storage/src/wake.rs", "the eventfd of a core"),
     ("storage/tests/journal_files.rs", "an eventfd"),
     ("storage/tests/no_allocation.rs", "an allocator that counts"),
     ("transport/src/buffer_ring.rs", "memory shared with the kernel"),
@@ -102,7 +103,7 @@ const FILE_LINES_MAX: usize = 600;
 /// A file longer than this may have one: it is named, no more.
 const FILE_LINES_USUAL: usize = 350;
 /// A function longer than this does not fit a screen.
-const FUNCTION_LINES_MAX: usize = 60;
+const FUNCTION_LINES_MAX: usize = 70;
 
 /// The table that `annulus contracts` prints.
 const ASSERTION_TABLE: &str = "tools/src/assertions.tsv";

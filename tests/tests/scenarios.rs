@@ -10,6 +10,7 @@ fn every_script_goes_as_it_is_written() {
     let bless = env::var("ANNULUS_SCENARIOS").is_ok_and(|value| value == "bless");
     let mut failures = Vec::new();
     for path in scripts() {
+        println!("{}", path.display());
         let written = fs::read_to_string(&path).expect("the script is readable");
         match scenario::play(&written) {
             Ok(played) if played == written => {}

@@ -37,6 +37,7 @@ mod signals;
 mod store;
 
 use std::error::Error;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,8 @@ const COMMAND_BYTES_MAX: usize = BATCH_BYTES_MAX - BATCH_HEADER_BYTES - COMMAND_
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let is_terminal = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal).init();
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,7 +73,6 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     // Before any thread starts, so that none but this one is ever interrupted.
     let signals = Signals::block()?;
     let engine = start(&plan)?;
-    let _ring = engine.create_ring(RING, Machine::default)?;
     tracing::info!(node = plan.node.0, clients = %plan.listen, journal = plan.journal.name(), "serving");
     loop {
         if let Some(signal) = signals.wait(HEALTH_INTERVAL)? {
@@ -93,7 +94,8 @@ fn start(plan: &Plan) -> Result<Engine, Box<dyn Error>> {
             Journal::File => JournalKind::File,
             Journal::Memory => JournalKind::Memory,
         })
-        .batch_bytes_max(BATCH_BYTES_MAX);
+        .batch_bytes_max(BATCH_BYTES_MAX)
+        .ring(RING, Machine::default);
     let builder = match plan.cpu {
         Some(cpu) => builder.cores([cpu]),
         None => builder.unpinned_cores(1),
@@ -108,8 +110,11 @@ fn start(plan: &Plan) -> Result<Engine, Box<dyn Error>> {
         let server = Server::new(nodes.clone(), persistence.clone());
         let bounds =
             TcpServiceOptions { input_bytes_max: resp::INPUT_BYTES_MAX, ..TcpServiceOptions::default() };
-        let service = TcpService::bind_with((listen.host.as_str(), listen.port), server, bounds)?;
-        Ok(Box::new(service) as _)
+        let service = TcpService::bind_with((listen.host.as_str(), listen.port), server, bounds);
+        let explain = |error: io::Error| {
+            io::Error::new(error.kind(), format!("clients cannot be served on {listen}: {error}"))
+        };
+        Ok(Box::new(service.map_err(explain)?) as _)
     });
     Ok(service.start()?)
 }

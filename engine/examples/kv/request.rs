@@ -74,7 +74,7 @@ impl Refusal<'_> {
         match self {
             Refusal::Unknown(arguments) => write_unknown(*arguments, out),
             Refusal::UnknownSubcommand { command, subcommand } => {
-                let shown = &subcommand[..subcommand.len().min(SHOWN_BYTES_MAX)];
+                let shown = shown(subcommand, SHOWN_BYTES_MAX);
                 reply::error(
                     out,
                     &[b"ERR unknown subcommand '", shown, b"'. Try ", command.as_bytes(), b" HELP."].concat(),
@@ -97,12 +97,11 @@ impl Refusal<'_> {
     }
 }
 
-/// Names the command and the beginning of its arguments: at most 128 bytes of each, quotes not counted
-/// the way Redis does not count them.
+/// Names the command and the beginning of its arguments: at most 128 bytes of the one and of all others.
 fn write_unknown(mut arguments: Arguments<'_>, out: &mut Vec<u8>) {
     let name = arguments.take_first().unwrap_or_default();
     let mut message = b"ERR unknown command '".to_vec();
-    message.extend_from_slice(&name[..name.len().min(SHOWN_BYTES_MAX)]);
+    message.extend_from_slice(shown(name, SHOWN_BYTES_MAX));
     message.extend_from_slice(b"', with args beginning with: ");
     let start = message.len();
     for argument in arguments.iter() {
@@ -110,10 +109,16 @@ fn write_unknown(mut arguments: Arguments<'_>, out: &mut Vec<u8>) {
             break;
         };
         message.push(b'\'');
-        message.extend_from_slice(&argument[..argument.len().min(room)]);
+        message.extend_from_slice(shown(argument, room));
         message.extend_from_slice(b"' ");
     }
     reply::error(out, &message);
+}
+
+/// As much of `bytes` as an error shows: Redis prints it as a C string, which ends at a zero byte.
+fn shown(bytes: &[u8], bytes_max: usize) -> &[u8] {
+    let bytes = &bytes[..bytes.len().min(bytes_max)];
+    bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 /// Parsers for [`catalogue`]: each takes the arguments behind the name, whose number is right already.

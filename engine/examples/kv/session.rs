@@ -43,7 +43,10 @@ impl Client {
             Session::Hello(arguments) => return self.hello(*arguments, scene, out),
             Session::Select(index) => match number::read(index).ok_or(Refusal::NotAnInteger)? {
                 0 => reply::status(out, "OK"),
-                _ => return Err(Refusal::Other("ERR DB index is out of range")),
+                index if i32::try_from(index).is_ok() => {
+                    return Err(Refusal::Other("ERR DB index is out of range"));
+                }
+                _ => return Err(Refusal::Other(NO_INDEX)),
             },
             Session::ReadOnly(is_read_only) => {
                 self.is_read_only = *is_read_only;
@@ -112,6 +115,9 @@ impl Client {
         Ok(())
     }
 }
+
+/// What Redis says of a number that is no index of a database, nor of anything.
+const NO_INDEX: &str = "ERR value is out of range, value must between -2147483648 and 2147483647";
 
 /// The reply to `HELLO`: names and values in turn.
 fn greet(scene: &Scene<'_>, out: &mut Vec<u8>) {

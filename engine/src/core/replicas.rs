@@ -70,9 +70,9 @@ impl Replicas {
         self.all.len()
     }
 
-    /// Every replica.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Replica> {
-        self.all.iter()
+    /// The rings, in the order in which they were added.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = RingId> {
+        self.all.iter().map(Replica::id)
     }
 
     /// Every replica.

@@ -41,14 +41,22 @@ pub(super) struct Connection<S> {
     output_start: usize,
     /// Turns since the socket last had something to read.
     pub(super) idle_turns: u32,
-    /// The protocol stopped at a proposal that found no room: call it again without new bytes.
-    pub(super) refused: bool,
+    pub(super) flow: Flow,
     /// In the list of connections that are looked at every turn.
     pub(super) hot: bool,
     /// In the list of connections with something to send.
     pub(super) dirty: bool,
-    /// Close when the output has left.
-    pub(super) closing: bool,
+}
+
+/// What happens with the input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Flow {
+    /// It is read and given to the protocol.
+    Open,
+    /// The protocol stopped at a proposal that found no room: call it again without new bytes.
+    Refused,
+    /// Nothing is read any more; the connection closes when the output has left.
+    Closing,
 }
 
 /// What a read found.
@@ -82,10 +90,9 @@ impl<S: Default> Connection<S> {
             output: Vec::new(),
             output_start: 0,
             idle_turns: 0,
-            refused: false,
+            flow: Flow::Open,
             hot: false,
             dirty: false,
-            closing: false,
         }
     }
 

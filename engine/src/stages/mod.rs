@@ -217,10 +217,10 @@ mod tests {
         let report = stages.report();
         let max = |stage| report.stage(stage).max_ns;
         assert_eq!(report.stage(Stage::Total).count, 3, "each command counts");
-        assert_eq!(max(Stage::Total), 79_000);
+        assert!(max(Stage::Total).abs_diff(79_000) < 100, "three digits of precision");
         let sum: u64 =
             [Stage::Seal, Stage::Send, Stage::Quorum, Stage::Execute, Stage::Reply].map(max).iter().sum();
-        assert!(sum.abs_diff(79_000) < 200, "{sum}: three digits of precision");
+        assert!(sum.abs_diff(79_000) < 200, "{sum}");
         assert!(max(Stage::OwnDurable).abs_diff(86_000) < 100, "the own write may end after the reply");
         let peer = &report.peers()[0];
         assert!(peer.wire.max_ns.abs_diff(40_000) < 50 && peer.durable.max_ns.abs_diff(20_000) < 50);

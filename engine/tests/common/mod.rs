@@ -151,6 +151,13 @@ impl Cluster {
         }
     }
 
+    /// Commits commands one after the other.
+    pub fn commit_all(&self, commands: &[Vec<u8>]) {
+        for command in commands {
+            self.commit(command);
+        }
+    }
+
     /// Waits until a node has executed all of `commands`, in order.
     pub fn expect_log(&self, index: usize, commands: &[Vec<u8>]) {
         let expected = commands.join(&b'\n');

@@ -101,6 +101,8 @@ impl Ring {
             requires!(A3, held.ballot < ballot);
         }
         Commands::parse(frame.payload(), frame.header().commands).map_err(|_| Ignored::Malformed)?;
+        requires!(A9, frame.header().configuration == self.options.configuration.id());
+        requires!(A9, slot >= self.options.configuration.first_slot());
         if ballot > self.acceptor.promised() {
             self.mark_chosen(out);
         }

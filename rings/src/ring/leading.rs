@@ -18,6 +18,7 @@ impl Ring {
         if !self.can_propose() {
             return Err(Ignored::NotProposing);
         }
+        requires!(P5, matches!(&self.mode, Mode::Leader(leader) if leader.recovered.is_empty()));
         self.propose(now, batch, out);
         Ok(())
     }
@@ -134,7 +135,7 @@ impl Ring {
         ensures!(T2, self.log.chosen() >= before);
         let chosen = self.log.chosen();
         let Mode::Leader(leader) = &mut self.mode else { return };
-        leader.next = leader.next.max(chosen);
+        leader.skip_to(chosen);
         if chosen > before && chosen == leader.next {
             // Nothing follows that would carry the watermark: let a heartbeat do it soon.
             leader.heartbeat = leader.heartbeat.min(now + self.options.heartbeat_interval / 8);

@@ -105,7 +105,7 @@ impl Node {
         };
         let machines = self.rings.iter().map(machine).collect();
         self.scene.borrow_mut().recovering();
-        let core = Core::alone(parts, machines);
+        let core = Core::open(parts, machines);
         if core.is_ok() {
             self.disk.recovered();
         }
