@@ -138,6 +138,7 @@ impl Makings {
         let vitals: Arc<Vitals> = Arc::default();
         let (mailbox, letters) = mailbox(options.limits.queue_bytes_max, wake.waker());
         let parts = CoreParts { options, clock: SystemClock, journal, network, service };
+        let declared = declared.into_iter().map(|(ring, machine)| (ring, machine())).collect();
         let mut core = Core::recover(parts, declared, letters, Arc::clone(&vitals))
             .map_err(|source| StartError::Journal { core: seat.core, source: Box::new(source) })?;
         core.register_wake(wake.fd()).map_err(failed)?;

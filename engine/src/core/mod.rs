@@ -39,7 +39,7 @@ use crate::clock::Clock;
 use crate::mailbox::MailboxReceiver;
 use crate::stages::Stages;
 use crate::vitals::{End, Vitals};
-use crate::{Local, Replies, Service};
+use crate::{Local, Replies, RingStatus, Service};
 
 /// One thread's share of a node. See the module.
 pub struct Core<D: Disk, N: Network, C: Clock> {
@@ -107,11 +107,17 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     }
 
     /// Arranges that whatever happens from now on signals the eventfd. True when something waits already.
-    pub(crate) fn prepare_park(&mut self) -> bool {
+    pub fn prepare_park(&mut self) -> bool {
         if self.over.is_some() || self.replicas.active_count() > 0 || !self.mailbox.is_empty() {
             return true;
         }
         self.network.prepare_park() || self.service.as_mut().is_some_and(|service| service.prepare_park())
+    }
+
+    /// Where this core's replica of a ring stands; `None` when it hosts none.
+    pub fn status(&mut self, ring: RingId) -> Option<RingStatus> {
+        let index = self.replicas.find(ring)?;
+        Some(self.replicas[index].status())
     }
 
     /// Why the core has failed and takes no more turns, if it has.

@@ -16,10 +16,10 @@ use super::statistics::Statistics;
 use super::timers::Timers;
 use super::{BatchLimits, Core};
 use crate::clock::Clock;
-use crate::mailbox::{MachineFactory, MailboxReceiver, mailbox};
+use crate::mailbox::{MailboxReceiver, mailbox};
 use crate::stages::Stages;
 use crate::vitals::Vitals;
-use crate::{Replies, Service};
+use crate::{Replies, Service, StateMachine};
 
 /// What the rings of a core have in common.
 #[derive(Clone, Debug)]
@@ -69,13 +69,18 @@ const POOL_CHUNK_BYTES: usize = 1 << 20;
 
 impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     /// A core without an engine around it, for whoever calls [`turn`](Self::turn) himself: its rings are
-    /// those given, and its clients are its service.
+    /// those given, and its clients are its service. It touches the system through its parts alone: where
+    /// they are simulated, its history is a function of what they answer.
+    ///
+    /// The caller does what a runner does: takes turns until one finds no work and
+    /// [`prepare_park`](Self::prepare_park) is false, then waits for an arrival, a completion or the
+    /// [`deadline`](Self::deadline).
     ///
     /// # Errors
     /// The journal does not give the rings back.
     pub fn open(
         parts: CoreParts<D, N, C>,
-        rings: Vec<(RingId, MachineFactory)>,
+        rings: Vec<(RingId, Box<dyn StateMachine>)>,
     ) -> Result<Core<D, N, C>, RestoreError> {
         let nobody = Waker::from(Arc::new(Doorbell::new()));
         let (_, letters) = mailbox(parts.options.limits.queue_bytes_max, nobody);
@@ -86,7 +91,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     /// other rings is kept until they are created; a ring that is never created never votes.
     pub(crate) fn recover(
         parts: CoreParts<D, N, C>,
-        declared: Vec<(RingId, MachineFactory)>,
+        declared: Vec<(RingId, Box<dyn StateMachine>)>,
         mailbox: MailboxReceiver,
         vitals: Arc<Vitals>,
     ) -> Result<Core<D, N, C>, RestoreError> {
@@ -96,7 +101,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let declared_rings: Vec<RingId> = declared.iter().map(|(ring, _)| *ring).collect();
         for (ring, machine) in declared {
             let mut declared = Restoring::new(options.ring(ring));
-            declared.attach(machine(), &mut room);
+            declared.attach(machine, &mut room);
             restoring.insert(ring, declared);
         }
         let mut refused = None;

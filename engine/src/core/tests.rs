@@ -19,7 +19,6 @@ use annulus_transport::{Network, NetworkStatistics, PeerState, Received};
 
 use super::{BatchLimits, Core, CoreOptions, CoreParts};
 use crate::clock::{Clock, ManualClock};
-use crate::mailbox::MachineFactory;
 use crate::{Committed, Completion, Local, Outcome, Rejected, Replies, Role, Service, StateMachine};
 
 const RING: RingId = RingId(1);
@@ -206,7 +205,7 @@ impl Bench {
         let service = Some(Box::new(Scripted(Rc::clone(&script))) as Box<dyn Service>);
         let options = options(members, limits);
         let parts = CoreParts { options, clock: clock.clone(), journal, network: NoNetwork, service };
-        let machine: MachineFactory = Box::new(|| Box::new(Times::default()));
+        let machine: Box<dyn StateMachine> = Box::new(Times::default());
         let core = Core::open(parts, vec![(RING, machine)]).unwrap();
         Bench { core, clock, script, disk_fails }
     }

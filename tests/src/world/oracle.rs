@@ -85,7 +85,7 @@ type Verdict = Result<(), Violation>;
 
 impl Oracle {
     /// An oracle of a world of so many nodes.
-    pub(super) fn new(nodes: usize, window_slots: u32) -> Oracle {
+    pub(crate) fn new(nodes: usize, window_slots: u32) -> Oracle {
         Oracle { quorum: nodes / 2 + 1, window_slots: u64::from(window_slots), ..Oracle::default() }
     }
 
@@ -94,13 +94,18 @@ impl Oracle {
         self.chosen.len()
     }
 
+    /// What is chosen in `slot`.
+    pub(crate) fn chosen(&self, slot: Slot) -> Option<ValueId> {
+        self.chosen.get(&slot).copied()
+    }
+
     /// Ballots that had a leader.
     pub fn ballots_led(&self) -> usize {
         self.leaders.len()
     }
 
     /// Judges one happening.
-    pub(super) fn observe(&mut self, happening: &Happening) -> Verdict {
+    pub(crate) fn observe(&mut self, happening: &Happening) -> Verdict {
         match happening {
             Happening::Started { node, .. } => self.started(*node),
             Happening::Sent { from, to, frame, .. } => return self.sent(*from, *to, frame),
@@ -117,7 +122,7 @@ impl Oracle {
     }
 
     /// Judges a node's watermarks after a step.
-    pub(super) fn watermarks(&mut self, node: NodeId, progress: Progress) -> Verdict {
+    pub(crate) fn watermarks(&mut self, node: NodeId, progress: Progress) -> Verdict {
         let before = std::mem::replace(&mut self.node(node).progress, progress);
         let Progress { chosen, executed, .. } = progress;
         check!("T2", executed <= chosen, "{node:?} executed beyond what is chosen: {progress:?}");

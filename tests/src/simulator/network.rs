@@ -1,0 +1,234 @@
+//! The network between simulated nodes: connections that keep their order and break, links that are cut.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use annulus_rings::{Frame, NodeId, Time};
+use annulus_transport::{Network, NetworkStatistics, PeerState, Received};
+
+use super::clock::TrueTime;
+use super::fuse::Fuse;
+use super::plan::NetworkPlan;
+use super::scene::Shared;
+use crate::chaos::Random;
+
+/// Frames that a cut or slow link holds; more are dropped, as a full socket does.
+const HELD_MAX: usize = 512;
+/// Frames of one poll.
+const POLL_FRAMES_MAX: usize = 256;
+/// How late a frame of a broken connection may be.
+const STRAGGLER_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// Every link. Clones are the same network.
+#[derive(Clone)]
+pub(super) struct Hub(Rc<RefCell<Links>>);
+
+struct Links {
+    scene: Shared,
+    truth: TrueTime,
+    random: Random,
+    plan: NetworkPlan,
+    by_ends: BTreeMap<(NodeId, NodeId), Link>,
+    /// Who has something to look at, and when.
+    arrivals: Vec<(Time, NodeId)>,
+}
+
+/// One direction between two nodes.
+#[derive(Default)]
+struct Link {
+    is_cut: bool,
+    /// In order: when each frame arrives. Those behind a cut arrive never, unless it heals.
+    flight: VecDeque<(Time, Frame)>,
+    /// Frames outside of the order: duplicates, and stragglers of old connections.
+    strays: Vec<(Time, Frame)>,
+}
+
+impl Hub {
+    pub(super) fn new(scene: &Shared, truth: &TrueTime, plan: &NetworkPlan, random: Random) -> Hub {
+        Hub(Rc::new(RefCell::new(Links {
+            scene: scene.clone(),
+            truth: truth.clone(),
+            random,
+            plan: plan.clone(),
+            by_ends: BTreeMap::new(),
+            arrivals: Vec::new(),
+        })))
+    }
+
+    /// The connections of a node.
+    pub(super) fn join(&self, node: NodeId, fuse: &Fuse) -> SimulatedNetwork {
+        SimulatedNetwork { node, hub: self.clone(), fuse: fuse.clone() }
+    }
+
+    /// Another plan from now on.
+    pub(super) fn replan(&self, plan: NetworkPlan) {
+        self.0.borrow_mut().plan = plan;
+    }
+
+    /// Who was sent something since the last call, and when it arrives.
+    pub(super) fn arrivals(&self) -> Vec<(Time, NodeId)> {
+        std::mem::take(&mut self.0.borrow_mut().arrivals)
+    }
+
+    /// Cuts or heals one direction.
+    pub(super) fn cut(&self, from: NodeId, to: NodeId, is_cut: bool) {
+        let mut links = self.0.borrow_mut();
+        if links.link(from, to).is_cut == is_cut {
+            return;
+        }
+        links.link(from, to).is_cut = is_cut;
+        if is_cut {
+            links.link(from, to).flight.iter_mut().for_each(|(at, _)| *at = Time::NEVER);
+        } else if links.random.permille(500) {
+            links.lose(from, to);
+        } else {
+            links.resume(from, to);
+        }
+    }
+
+    /// Breaks the connection of two nodes: what is in flight is lost, but for stragglers.
+    pub(super) fn reset(&self, a: NodeId, b: NodeId) {
+        let mut links = self.0.borrow_mut();
+        links.lose(a, b);
+        links.lose(b, a);
+    }
+
+    /// A process ends: nothing more reaches it; what it sent goes on, or breaks off.
+    pub(super) fn leave(&self, node: NodeId, nodes: &[NodeId]) {
+        let mut links = self.0.borrow_mut();
+        for &peer in nodes.iter().filter(|peer| **peer != node) {
+            *links.link(peer, node) = Link { is_cut: links.link(peer, node).is_cut, ..Link::default() };
+            if links.random.permille(500) {
+                links.lose(node, peer);
+            }
+        }
+    }
+}
+
+impl Links {
+    fn link(&mut self, from: NodeId, to: NodeId) -> &mut Link {
+        self.by_ends.entry((from, to)).or_default()
+    }
+
+    fn delay(&mut self) -> Duration {
+        self.random.duration(self.plan.delay_max)
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, frame: Frame) {
+        let lost =
+            self.random.permille(self.plan.drop_permille) || self.link(from, to).flight.len() >= HELD_MAX;
+        self.scene.borrow_mut().sent(from, to, &frame, lost);
+        if lost {
+            *self.scene.borrow_mut().faults.entry("frames dropped").or_default() += 1;
+            return;
+        }
+        let delay = self.delay();
+        if self.random.permille(self.plan.duplicate_permille) {
+            *self.scene.borrow_mut().faults.entry("frames duplicated").or_default() += 1;
+            self.stray(from, to, delay * 4, frame.clone());
+        }
+        let at = self.truth.now() + delay;
+        let link = self.link(from, to);
+        let at = if link.is_cut { Time::NEVER } else { at };
+        let at = link.flight.back().map_or(at, |(before, _)| at.max(*before));
+        link.flight.push_back((at, frame));
+        self.arrives(to, at);
+    }
+
+    fn stray(&mut self, from: NodeId, to: NodeId, delay: Duration, frame: Frame) {
+        let at = self.truth.now() + delay;
+        self.link(from, to).strays.push((at, frame));
+        self.arrives(to, at);
+    }
+
+    fn arrives(&mut self, to: NodeId, at: Time) {
+        if at < Time::NEVER {
+            self.arrivals.push((at, to));
+        }
+    }
+
+    fn lose(&mut self, from: NodeId, to: NodeId) {
+        let flight = std::mem::take(&mut self.link(from, to).flight);
+        for (_, frame) in flight {
+            if self.random.permille(self.plan.straggler_permille) {
+                *self.scene.borrow_mut().faults.entry("frames of old connections").or_default() += 1;
+                let delay = self.random.duration(STRAGGLER_DELAY_MAX);
+                self.stray(from, to, delay, frame);
+            }
+        }
+    }
+
+    /// A healed link delivers what it held, in order.
+    fn resume(&mut self, from: NodeId, to: NodeId) {
+        let at = self.truth.now() + self.delay();
+        let flight = &mut self.link(from, to).flight;
+        for (due, _) in flight.iter_mut() {
+            *due = at;
+        }
+        if !flight.is_empty() {
+            self.arrives(to, at);
+        }
+    }
+
+    fn receive(&mut self, to: NodeId, at: Time, received: &mut Vec<Received>) -> usize {
+        let now = self.truth.now();
+        let before = received.len();
+        let from_any = self.by_ends.iter_mut().filter(|((_, receiver), _)| *receiver == to);
+        for (&(from, _), link) in from_any {
+            for (_, frame) in link.strays.extract_if(.., |(due, _)| *due <= now) {
+                received.push(Received { from, frame, at });
+            }
+            while received.len() - before < POLL_FRAMES_MAX
+                && let Some((_, frame)) = link.flight.pop_front_if(|(due, _)| *due <= now)
+            {
+                received.push(Received { from, frame, at });
+            }
+        }
+        received.len() - before
+    }
+}
+
+/// The connections of one node.
+pub(super) struct SimulatedNetwork {
+    node: NodeId,
+    hub: Hub,
+    fuse: Fuse,
+}
+
+impl Network for SimulatedNetwork {
+    fn send(&mut self, to: NodeId, frame: Frame) {
+        if self.fuse.output() {
+            self.hub.0.borrow_mut().send(self.node, to, frame);
+        }
+    }
+
+    fn poll(&mut self, now: Time, received: &mut Vec<Received>) -> usize {
+        self.hub.0.borrow_mut().receive(self.node, now, received)
+    }
+
+    fn flush(&mut self, _now: Time) {}
+
+    fn prepare_park(&mut self) -> bool {
+        false
+    }
+
+    fn deadline(&self) -> Time {
+        Time::NEVER
+    }
+
+    fn register_wake(&mut self, _eventfd: RawFd) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn statistics(&self) -> NetworkStatistics {
+        NetworkStatistics::default()
+    }
+
+    fn peers(&self) -> &[PeerState] {
+        &[]
+    }
+}

@@ -1,0 +1,160 @@
+//! A node: a disk and a clock that stay, and a process that comes and goes.
+
+use annulus::StateMachine;
+use annulus::clock::Clock as _;
+use annulus::core::{Core, CoreParts, RestoreError};
+use annulus_rings::{NodeId, RingId, Role, Time};
+use annulus_storage::Unrecovered;
+
+use super::client::{Clients, Switch};
+use super::clock::{SimulatedClock, TrueTime};
+use super::disk::SimulatedDisk;
+use super::fuse::Fuse;
+use super::machine::ChainMachine;
+use super::network::{Hub, SimulatedNetwork};
+use super::plan::Plan;
+use super::scene::Shared;
+use crate::chaos::Random;
+use crate::world::Happening;
+
+/// The shipped core over everything simulated.
+type SimulatedCore = Core<SimulatedDisk, SimulatedNetwork, SimulatedClock>;
+
+/// See the module.
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) disk: SimulatedDisk,
+    pub(super) clock: SimulatedClock,
+    pub(super) fuse: Fuse,
+    /// When it takes its next turn.
+    pub(super) wake: Option<Time>,
+    /// It does not get the CPU before.
+    pub(super) paused_until: Time,
+    core: Option<SimulatedCore>,
+    scene: Shared,
+    truth: TrueTime,
+    rings: Vec<RingId>,
+    random: Random,
+}
+
+/// How a turn ended.
+pub(super) enum Turned {
+    /// It goes on at this time, unless something happens before.
+    Until(Time),
+    /// The process stopped by itself: its journal is broken.
+    Failed(String),
+    /// The process died in the middle of its outputs.
+    Died,
+}
+
+/// The time that a turn takes.
+const TURN_NS: u64 = 5_000;
+/// The time between turns while a core waits for room in its journal.
+const SPIN_NS: u64 = 200_000;
+
+impl Node {
+    pub(super) fn new(
+        id: NodeId,
+        plan: &Plan,
+        scene: &Shared,
+        truth: &TrueTime,
+        random: &mut Random,
+    ) -> Node {
+        let fuse = Fuse::default();
+        let mut own = Random::new(random.number());
+        let drift = own.below(2 * plan.process.drift_permyriad + 1).cast_signed();
+        let drift = drift - plan.process.drift_permyriad.cast_signed();
+        let device = Random::new(own.number());
+        Node {
+            id,
+            disk: SimulatedDisk::new(scene, truth, (id, &fuse), &plan.disk, device),
+            clock: SimulatedClock::new(truth, drift),
+            fuse,
+            wake: None,
+            paused_until: Time(0),
+            core: None,
+            scene: scene.clone(),
+            truth: truth.clone(),
+            rings: plan.ring_ids(),
+            random: own,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.core.is_some()
+    }
+
+    /// Starts a process from what the disk holds.
+    pub(super) fn start(&mut self, plan: &Plan, hub: &Hub, switch: &Switch) -> Result<(), RestoreError> {
+        self.fuse.replace();
+        self.scene.borrow_mut().happen_to_all(&Happening::Started { node: self.id, records: 0 });
+        let whose = (self.id, self.rings.clone());
+        let random = Random::new(self.random.number());
+        let clients = Clients::new(&self.scene, &plan.load, random, &self.fuse, switch, whose);
+        let journal = Unrecovered::open(self.disk.clone(), plan.identity(self.id), plan.journal());
+        let parts = CoreParts {
+            options: plan.core(self.id),
+            clock: self.clock.clone(),
+            journal: journal.expect("the options of the plan are sound"),
+            network: hub.join(self.id, &self.fuse),
+            service: Some(Box::new(clients)),
+        };
+        let machine = |ring: &RingId| {
+            let machine = ChainMachine::new(&self.scene, *ring, self.id);
+            (*ring, Box::new(machine) as Box<dyn StateMachine>)
+        };
+        let machines = self.rings.iter().map(machine).collect();
+        self.scene.borrow_mut().recovering();
+        let core = Core::open(parts, machines);
+        if core.is_ok() {
+            self.disk.recovered();
+        }
+        self.scene.borrow_mut().recovered(core.is_ok());
+        self.core = Some(core?);
+        Ok(())
+    }
+
+    /// The process ends at once.
+    pub(super) fn kill(&mut self) {
+        self.core = None;
+        self.wake = None;
+        self.paused_until = Time(0);
+        self.disk.abandon();
+    }
+
+    /// Takes a turn and tells what comes next.
+    pub(super) fn turn(&mut self) -> Turned {
+        let core = self.core.as_mut().expect("a node that is up takes turns");
+        let work = core.turn(self.clock.now());
+        if self.fuse.is_lit() {
+            return Turned::Died;
+        }
+        if let Some(why) = core.failure() {
+            return Turned::Failed(why.to_owned());
+        }
+        for &ring in &self.rings {
+            let status = core.status(ring).expect("every node hosts every ring");
+            self.scene.borrow_mut().watermarks(ring, self.id, status.progress);
+        }
+        let now = self.truth.now();
+        let due = self.clock.truth_of(core.deadline()).min(self.disk.next_due());
+        Turned::Until(if work > 0 {
+            Time(now.0 + TURN_NS)
+        } else if core.prepare_park() {
+            Time(now.0 + SPIN_NS)
+        } else {
+            due.max(Time(now.0 + 1))
+        })
+    }
+
+    /// Whether it leads a ring.
+    pub(super) fn leads(&mut self, ring: RingId) -> bool {
+        let status = self.core.as_mut().and_then(|core| core.status(ring));
+        status.is_some_and(|status| status.role == Role::Leader)
+    }
+
+    /// The first slot of a ring that it has not executed.
+    pub(super) fn executed(&mut self, ring: RingId) -> Option<annulus_rings::Slot> {
+        Some(self.core.as_mut()?.status(ring)?.progress.executed)
+    }
+}

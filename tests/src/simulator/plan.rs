@@ -1,0 +1,319 @@
+//! Which accidents a seed knows, how many of each, and what the cluster is like.
+//!
+//! Swarm testing: every class of accident is absent from about half of the seeds, because one accident
+//! hides another. Groce et al., *Swarm Testing*, 2012.
+
+use std::time::Duration;
+
+use annulus::core::{BatchLimits, CoreOptions};
+use annulus_rings::{
+    ClusterId, Configuration, ConfigurationId, Incarnation, NodeId, RingId, RingOptions, Slot,
+};
+use annulus_storage::{Identity, JournalOptions, SyncMode};
+
+use crate::chaos::Random;
+
+const CLUSTER: ClusterId = ClusterId(77);
+const INCARNATION: Incarnation = Incarnation(1);
+
+/// A cluster and its accidents, drawn from a seed. Intervals are means; zero means never.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Nodes, numbered from 1.
+    pub nodes: u16,
+    /// Rings, numbered from 1, all on one core of each node.
+    pub rings: u32,
+    /// How long the accidents last, in simulated time.
+    pub duration: Duration,
+    /// The shortest election timeout.
+    pub election_timeout: Duration,
+    /// Slots that may be open.
+    pub window_slots: u32,
+    /// Bytes of executed slots that a ring keeps in memory.
+    pub retain_bytes: usize,
+    /// Group writes in flight.
+    pub writes_in_flight: usize,
+    /// The clients of each node.
+    pub load: LoadPlan,
+    /// The network.
+    pub network: NetworkPlan,
+    /// Each disk.
+    pub disk: DiskPlan,
+    /// What befalls processes.
+    pub process: ProcessPlan,
+    seed: u64,
+}
+
+/// What clients do.
+#[derive(Clone, Debug)]
+pub struct LoadPlan {
+    /// Between bursts of one node's clients.
+    pub interval: Duration,
+    /// The largest burst.
+    pub burst_max: u64,
+    /// The largest command.
+    pub command_bytes_max: u64,
+    /// Bursts that go to a replica whether it leads or not, of a thousand.
+    pub astray_permille: u64,
+    /// Bytes that may wait unsealed.
+    pub queue_bytes_max: usize,
+}
+
+/// What befalls frames and links.
+#[derive(Clone, Debug)]
+pub struct NetworkPlan {
+    /// The longest that a frame takes.
+    pub delay_max: Duration,
+    /// Frames lost, of a thousand.
+    pub drop_permille: u64,
+    /// Frames that arrive again later, of a thousand.
+    pub duplicate_permille: u64,
+    /// Frames of a broken connection that arrive long after it, of a thousand.
+    pub straggler_permille: u64,
+    /// Between breaks of a connection.
+    pub reset_interval: Duration,
+    /// Between partitions, and their duration.
+    pub partition_interval: Duration,
+    /// Between times when a link comes and goes.
+    pub flap_interval: Duration,
+}
+
+/// What befalls disks.
+#[derive(Clone, Debug)]
+pub struct DiskPlan {
+    /// The longest that a write or a read takes.
+    pub latency_max: Duration,
+    /// Writes in flight at a crash of which some sectors arrive, of a thousand; else all or none do.
+    pub torn_permille: u64,
+    /// Writes that fail, of 100,000.
+    pub write_error_per_100k: u64,
+    /// Reads that fail, of 10,000.
+    pub read_error_permyriad: u64,
+    /// Segments for which there is no space, of a thousand.
+    pub full_permille: u64,
+    /// Between times when a disk is slow, and their duration.
+    pub slow_interval: Duration,
+}
+
+/// What befalls processes and clocks.
+#[derive(Clone, Debug)]
+pub struct ProcessPlan {
+    /// Turns in the middle of whose outputs the process dies, of 100,000.
+    pub fuse_per_100k: u64,
+    /// Between kills.
+    pub kill_interval: Duration,
+    /// Between power failures, of one node or all.
+    pub power_interval: Duration,
+    /// The longest that a process stays down.
+    pub down_max: Duration,
+    /// Between pauses of a process.
+    pub pause_interval: Duration,
+    /// The longest pause.
+    pub pause_max: Duration,
+    /// How far clocks run from true time, in parts of 10,000.
+    pub drift_permyriad: u64,
+    /// Between jumps of a wall clock.
+    pub jump_interval: Duration,
+}
+
+/// Absent from about half of the seeds.
+fn some<T: Copy + Default>(random: &mut Random, choices: &[T]) -> T {
+    if random.permille(500) { T::default() } else { random.pick(choices) }
+}
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(seed: u64, random: &mut Random) -> Plan {
+        let pace = random.pick(&[1, 1, 1, 5, 20]);
+        let plan = Plan {
+            nodes: random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
+            rings: random.pick(&[1, 1, 1, 2, 3]),
+            duration: Duration::from_secs(random.pick(&[10, 30, 60, 120])),
+            election_timeout: ms(random.pick(&[150, 300, 500, 1000])),
+            window_slots: random.pick(&[1, 2, 4, 16]),
+            retain_bytes: random.pick(&[0, 2000, 1 << 20]),
+            writes_in_flight: random.pick(&[1, 2, 2, 4]),
+            load: LoadPlan::draw(random),
+            network: NetworkPlan::draw(random),
+            disk: DiskPlan::draw(random),
+            process: ProcessPlan::draw(random),
+            seed,
+        };
+        plan.stretched(pace)
+    }
+
+    /// The same number of accidents and commands in a longer time, with quiet between them.
+    fn stretched(mut self, pace: u32) -> Plan {
+        self.duration *= pace;
+        let Plan { load, network, disk, process, .. } = &mut self;
+        let intervals = [
+            &mut load.interval,
+            &mut network.reset_interval,
+            &mut network.partition_interval,
+            &mut network.flap_interval,
+            &mut disk.slow_interval,
+            &mut process.kill_interval,
+            &mut process.power_interval,
+            &mut process.pause_interval,
+            &mut process.jump_interval,
+        ];
+        for interval in intervals {
+            *interval *= pace;
+        }
+        self
+    }
+
+    /// Every node.
+    pub fn node_ids(&self) -> Vec<NodeId> {
+        (1..=self.nodes).map(NodeId).collect()
+    }
+
+    /// Every ring.
+    pub fn ring_ids(&self) -> Vec<RingId> {
+        (1..=self.rings).map(RingId).collect()
+    }
+
+    /// The options of a node's core.
+    pub fn core(&self, node: NodeId) -> CoreOptions {
+        let configuration = Configuration::new(ConfigurationId(1), Slot(0), &self.node_ids())
+            .expect("nodes are numbered from 1");
+        CoreOptions {
+            ring: RingOptions {
+                cluster: CLUSTER,
+                ring: RingId(0),
+                node,
+                incarnation: INCARNATION,
+                configuration,
+                window_slots: self.window_slots,
+                election_timeout: self.election_timeout,
+                heartbeat_interval: self.election_timeout / 5,
+                resend_interval: self.election_timeout / 3,
+                retain_bytes: self.retain_bytes,
+                seed: self.seed.wrapping_mul(31).wrapping_add(u64::from(node.0)),
+            },
+            limits: BatchLimits {
+                batch_bytes_max: 4096,
+                batch_commands_max: 8,
+                queue_bytes_max: self.load.queue_bytes_max,
+            },
+        }
+    }
+
+    /// Whose journal a node's is.
+    pub fn identity(&self, node: NodeId) -> Identity {
+        Identity {
+            cluster: CLUSTER,
+            node,
+            core: annulus::CoreId(0),
+            incarnation: INCARNATION,
+            disk_uuid: u128::from(self.seed) << 16 | u128::from(node.0),
+        }
+    }
+
+    /// The options of each journal: segments so small that they are often left for the next.
+    pub fn journal(&self) -> JournalOptions {
+        JournalOptions {
+            segment_bytes: 1200 << 10,
+            segments_ahead: 2,
+            writes_in_flight_max: self.writes_in_flight,
+            write_bytes_max: 16 << 10,
+            backlog_bytes_max: 1100 << 10,
+            frame_bytes_max: 1100 << 10,
+            sync: SyncMode::Dsync,
+        }
+    }
+
+    /// The same cluster when nothing goes wrong any more.
+    #[must_use]
+    pub fn healed(&self) -> Plan {
+        let calm = self.election_timeout / 20;
+        Plan {
+            network: NetworkPlan {
+                delay_max: self.network.delay_max.min(calm),
+                drop_permille: 0,
+                duplicate_permille: 0,
+                straggler_permille: 0,
+                reset_interval: Duration::ZERO,
+                partition_interval: Duration::ZERO,
+                flap_interval: Duration::ZERO,
+            },
+            disk: DiskPlan {
+                latency_max: self.disk.latency_max.min(calm),
+                torn_permille: self.disk.torn_permille,
+                write_error_per_100k: 0,
+                read_error_permyriad: 0,
+                full_permille: 0,
+                slow_interval: Duration::ZERO,
+            },
+            process: ProcessPlan {
+                fuse_per_100k: 0,
+                kill_interval: Duration::ZERO,
+                power_interval: Duration::ZERO,
+                down_max: Duration::ZERO,
+                pause_interval: Duration::ZERO,
+                pause_max: Duration::ZERO,
+                drift_permyriad: self.process.drift_permyriad,
+                jump_interval: Duration::ZERO,
+            },
+            ..self.clone()
+        }
+    }
+}
+
+impl LoadPlan {
+    fn draw(random: &mut Random) -> LoadPlan {
+        LoadPlan {
+            interval: ms(random.pick(&[20, 100, 300, 1000])),
+            burst_max: random.pick(&[1, 4, 20]),
+            command_bytes_max: random.pick(&[16, 60, 400, 3000]),
+            astray_permille: some(random, &[50, 300]),
+            queue_bytes_max: random.pick(&[4096, 16 << 10, 1 << 20]),
+        }
+    }
+}
+
+impl NetworkPlan {
+    fn draw(random: &mut Random) -> NetworkPlan {
+        NetworkPlan {
+            delay_max: ms(random.pick(&[0, 1, 5, 30])),
+            drop_permille: some(random, &[5, 30, 150]),
+            duplicate_permille: some(random, &[10, 100]),
+            straggler_permille: some(random, &[100, 500]),
+            reset_interval: ms(some(random, &[300, 2000, 10_000])),
+            partition_interval: ms(some(random, &[700, 3000, 10_000])),
+            flap_interval: ms(some(random, &[300, 2000])),
+        }
+    }
+}
+
+impl DiskPlan {
+    fn draw(random: &mut Random) -> DiskPlan {
+        DiskPlan {
+            latency_max: ms(random.pick(&[0, 1, 5, 30])),
+            torn_permille: some(random, &[300, 900]),
+            write_error_per_100k: some(random, &[20, 200]),
+            read_error_permyriad: some(random, &[20, 300]),
+            full_permille: some(random, &[100, 500]),
+            slow_interval: ms(some(random, &[2000, 10_000])),
+        }
+    }
+}
+
+impl ProcessPlan {
+    fn draw(random: &mut Random) -> ProcessPlan {
+        ProcessPlan {
+            fuse_per_100k: some(random, &[5, 30, 150]),
+            kill_interval: ms(some(random, &[500, 3000, 10_000])),
+            power_interval: ms(some(random, &[1000, 5000, 20_000])),
+            down_max: ms(random.pick(&[1, 200, 2000, 8000])),
+            pause_interval: ms(some(random, &[500, 3000])),
+            pause_max: ms(random.pick(&[50, 500, 3000])),
+            drift_permyriad: some(random, &[10, 200, 1000]),
+            jump_interval: ms(some(random, &[1000, 5000])),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What an observer of the whole cluster sees: every frame, record, role, execution and answer.
+//!
+//! Simulated disks, networks, state machines and clients report here while a core takes its turn. Nothing
+//! panics in the middle of that turn: the first rule that is broken is kept and ends the run after it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::rc::Rc;
+
+use annulus_rings::frame::ValueId;
+use annulus_rings::{Commands, Frame, Kind, NodeId, Progress, RingId, Slot, Time};
+
+use super::clock::TrueTime;
+use super::ledger::{End, Execution, Ledger, chain};
+use super::plan::Plan;
+use crate::world::{Happening, Oracle, Violation};
+
+/// Lines kept for the report of a failure.
+const REMEMBERED_MAX: usize = 200;
+
+/// The observer, shared by everything that is simulated.
+pub(super) type Shared = Rc<RefCell<Scene>>;
+
+/// See the module.
+pub(super) struct Scene {
+    truth: TrueTime,
+    rings: BTreeMap<RingId, Observed>,
+    pub(super) ledger: Ledger,
+    /// While a node recovers: what it executes is judged when its disk is known to hold what it read.
+    deferred: Option<Vec<Executed>>,
+    violation: Option<Violation>,
+    digest: u64,
+    story: VecDeque<Line>,
+    is_traced: bool,
+    pub(super) faults: BTreeMap<&'static str, u64>,
+    pub(super) frames: u64,
+    /// Commands committed to clients, by ring, since the cluster healed.
+    pub(super) served: BTreeMap<RingId, u64>,
+}
+
+/// One ring.
+struct Observed {
+    oracle: Oracle,
+    /// Every value that was ever proposed.
+    values: BTreeMap<ValueId, Frame>,
+}
+
+/// A slot that a replica executed, by the digest of its commands.
+struct Executed {
+    ring: RingId,
+    node: NodeId,
+    slot: Slot,
+    digest: u64,
+}
+
+/// A line of the story, told only when somebody reads it.
+struct Line(Time, Told);
+
+enum Told {
+    Ring(RingId, Box<Happening>),
+    Fault(String),
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Line(at, told) = self;
+        match told {
+            Told::Ring(ring, happening) => write!(f, "{at:>14?} r{ring}  {happening}"),
+            Told::Fault(what) => write!(f, "{at:>14?} --  {what}"),
+        }
+    }
+}
+
+/// The digest of the commands of a slot, without its time, which replicas see as a running maximum.
+pub(super) fn digest_of<'a>(commands: impl Iterator<Item = &'a [u8]>) -> u64 {
+    commands.fold(0, chain)
+}
+
+impl Scene {
+    /// The scene of a plan, before anything happens.
+    pub(super) fn new(plan: &Plan, truth: &TrueTime, is_traced: bool) -> Scene {
+        let observed = || Observed {
+            oracle: Oracle::new(usize::from(plan.nodes), plan.window_slots),
+            values: BTreeMap::new(),
+        };
+        Scene {
+            truth: truth.clone(),
+            rings: plan.ring_ids().into_iter().map(|ring| (ring, observed())).collect(),
+            ledger: Ledger::default(),
+            deferred: None,
+            violation: None,
+            digest: 0,
+            story: VecDeque::new(),
+            is_traced,
+            faults: BTreeMap::new(),
+            frames: 0,
+            served: BTreeMap::new(),
+        }
+    }
+
+    /// The first rule that was broken.
+    pub(super) fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// Identifies everything that happened.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The last things that happened, one per line.
+    pub(super) fn story(&self) -> String {
+        let lines: Vec<String> = self.story.iter().map(Line::to_string).collect();
+        lines.join("\n")
+    }
+
+    /// An accident.
+    pub(super) fn fault(&mut self, class: &'static str, what: impl FnOnce() -> String) {
+        *self.faults.entry(class).or_default() += 1;
+        self.note(what());
+    }
+
+    /// Something that the story is easier to read with.
+    pub(super) fn note(&mut self, what: String) {
+        self.fold(self.truth.now().0, what.len() as u64);
+        self.tell(Told::Fault(what));
+    }
+
+    /// A frame leaves a node.
+    pub(super) fn sent(&mut self, from: NodeId, to: NodeId, frame: &Frame, lost: bool) {
+        self.frames += 1;
+        self.learn_value(frame);
+        self.happen(frame.ring(), Happening::Sent { from, to, frame: frame.clone(), lost });
+    }
+
+    /// A record is handed to a disk.
+    pub(super) fn appended(&mut self, node: NodeId, lsn: annulus_rings::Lsn, frame: &Frame) {
+        self.learn_value(frame);
+        self.happen(frame.ring(), Happening::Appended { node, lsn, frame: frame.clone() });
+    }
+
+    fn learn_value(&mut self, frame: &Frame) {
+        if frame.kind() == Kind::Accept
+            && let Some(observed) = self.rings.get_mut(&frame.ring())
+        {
+            observed.values.entry(frame.value()).or_insert_with(|| frame.clone());
+        }
+    }
+
+    /// Something happens to one replica.
+    pub(super) fn happen(&mut self, ring: RingId, happening: Happening) {
+        let checksum = happening.frame().map_or(1, Frame::checksum);
+        self.fold(self.truth.now().0, checksum);
+        if let Some(observed) = self.rings.get_mut(&ring) {
+            let verdict = observed.oracle.observe(&happening);
+            self.tell(Told::Ring(ring, Box::new(happening)));
+            self.judge(verdict);
+        }
+    }
+
+    /// Something happens to every replica of a node.
+    pub(super) fn happen_to_all(&mut self, happening: &Happening) {
+        let rings: Vec<RingId> = self.rings.keys().copied().collect();
+        for ring in rings {
+            self.happen(ring, happening.clone());
+        }
+    }
+
+    /// A state machine executed a slot.
+    pub(super) fn executed(&mut self, execution: &Execution<'_>, digest: u64) {
+        let verdict = self.ledger.execute(execution);
+        self.judge(verdict);
+        let &Execution { ring, node, slot, .. } = execution;
+        let executed = Executed { ring, node, slot, digest };
+        match &mut self.deferred {
+            Some(deferred) => deferred.push(executed),
+            None => self.compare(&executed),
+        }
+    }
+
+    /// What a replica executed must be what is really chosen.
+    fn compare(&mut self, executed: &Executed) {
+        let &Executed { ring, node, slot, digest } = executed;
+        let Some(observed) = self.rings.get(&ring) else { return };
+        let truth = observed.oracle.chosen(slot).and_then(|value| observed.values.get(&value));
+        let broken = |rule, what| Err(Violation { rule, what });
+        match truth.cloned() {
+            None => {
+                self.judge(broken("L2", format!("{node:?} executes {slot:?}, which no quorum voted for")));
+            }
+            Some(frame) if digest_of(Commands::of(&frame)) != digest => {
+                self.judge(broken("G4", format!("{node:?} executes other commands in {slot:?} than chosen")));
+            }
+            Some(frame) => self.happen(ring, Happening::Chosen { node, slot, frame }),
+        }
+    }
+
+    /// A node reads its journal back: its executions wait for [`recovered`](Self::recovered).
+    pub(super) fn recovering(&mut self) {
+        self.deferred = Some(Vec::new());
+    }
+
+    /// The node lives, or not.
+    pub(super) fn recovered(&mut self, lives: bool) {
+        let deferred = self.deferred.take().unwrap_or_default();
+        for executed in deferred.iter().filter(|_| lives) {
+            self.compare(executed);
+        }
+    }
+
+    /// A client is told how its command ended.
+    pub(super) fn ended(&mut self, ring: RingId, number: u64, end: End, reply: &[u8]) {
+        self.fold(self.truth.now().0, number);
+        let verdict = self.ledger.end(number, end, reply);
+        self.judge(verdict);
+        if matches!(end, End::Committed(_)) {
+            *self.served.entry(ring).or_default() += 1;
+        }
+    }
+
+    /// A replica's watermarks after a turn.
+    pub(super) fn watermarks(&mut self, ring: RingId, node: NodeId, progress: Progress) {
+        if let Some(observed) = self.rings.get_mut(&ring) {
+            let verdict = observed.oracle.watermarks(node, progress);
+            self.judge(verdict);
+        }
+    }
+
+    /// Keeps the first violation.
+    pub(super) fn judge(&mut self, verdict: Result<(), Violation>) {
+        if let Err(violation) = verdict {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    /// Slots of a ring that are really chosen.
+    pub(super) fn chosen_count(&self, ring: RingId) -> u64 {
+        self.rings.get(&ring).map_or(0, |observed| observed.oracle.chosen_count() as u64)
+    }
+
+    /// Ballots that had a leader, over all rings.
+    pub(super) fn ballots_led(&self) -> u64 {
+        self.rings.values().map(|observed| observed.oracle.ballots_led() as u64).sum()
+    }
+
+    fn tell(&mut self, told: Told) {
+        let line = Line(self.truth.now(), told);
+        if self.is_traced {
+            println!("{line}");
+        }
+        if self.story.len() == REMEMBERED_MAX {
+            self.story.pop_front();
+        }
+        self.story.push_back(line);
+    }
+
+    fn fold(&mut self, a: u64, b: u64) {
+        self.digest = (self.digest.rotate_left(23) ^ a).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b;
+    }
+}

@@ -1,0 +1,70 @@
+//! What seeds came to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// One seed's history in numbers, or several added up.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Summary {
+    /// Histories.
+    pub seeds: u64,
+    /// Time that passed in them.
+    pub simulated: Duration,
+    /// Turns of cores.
+    pub turns: u64,
+    /// Frames sent.
+    pub frames: u64,
+    /// Slots chosen.
+    pub chosen: u64,
+    /// Ballots that had a leader.
+    pub ballots_led: u64,
+    /// Commands that clients were told are committed.
+    pub committed: u64,
+    /// Commands that clients were told are rejected.
+    pub rejected: u64,
+    /// Commands of which clients learned nothing.
+    pub unknown: u64,
+    /// What went wrong, by class.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Identifies the history: equal for equal seeds.
+    pub digest: u64,
+}
+
+impl Summary {
+    /// Adds another history.
+    pub fn add(&mut self, other: &Summary) {
+        self.seeds += other.seeds;
+        self.simulated += other.simulated;
+        self.turns += other.turns;
+        self.frames += other.frames;
+        self.chosen += other.chosen;
+        self.ballots_led += other.ballots_led;
+        self.committed += other.committed;
+        self.rejected += other.rejected;
+        self.unknown += other.unknown;
+        for (class, count) in &other.faults {
+            *self.faults.entry(class).or_default() += count;
+        }
+        self.digest ^= other.digest;
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hours = self.simulated.as_secs_f64() / 3600.0;
+        writeln!(f, "{} seeds, {hours:.2} simulated hours, {} turns", self.seeds, self.turns)?;
+        writeln!(
+            f,
+            "{} slots chosen, {} ballots led, {} frames",
+            self.chosen, self.ballots_led, self.frames
+        )?;
+        let Summary { committed, rejected, unknown, .. } = self;
+        writeln!(f, "commands: {committed} committed, {rejected} rejected, {unknown} unknown")?;
+        write!(f, "faults:")?;
+        for (class, count) in &self.faults {
+            write!(f, "\n  {count:>9} {class}")?;
+        }
+        Ok(())
+    }
+}

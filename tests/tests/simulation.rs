@@ -1,0 +1,50 @@
+//! Seeded histories of whole clusters on simulated devices, against G1–G5, G10 (by slots), G11, L2–L5, L7, A2–A4,
+//! P1, P7, P8, T2 and every contract of the engine.
+//!
+//! `cargo run --release -p annulus-tests --bin simulate` plays more of them.
+
+use std::time::{Duration, Instant};
+
+use annulus_tests::simulator::{Summary, play};
+
+/// Histories of one run.
+const SEEDS: u64 = 200;
+/// Each seed is played in one thread; different ones may share the time.
+const THREADS: usize = 2;
+/// A slow machine plays fewer, and says so.
+const TIME_MAX: Duration = Duration::from_secs(50);
+
+fn play_or_tell(seed: u64) -> Summary {
+    play(seed, false).unwrap_or_else(|failure| panic!("{}\n{failure}", failure.story))
+}
+
+#[test]
+fn clusters_agree_through_every_accident_and_serve_after_it() {
+    let begin = Instant::now();
+    let play_every_other = |first: u64| {
+        let seeds = (first..=SEEDS).step_by(THREADS).take_while(|_| begin.elapsed() < TIME_MAX);
+        seeds.fold(Summary::default(), |mut total, seed| {
+            total.add(&play_or_tell(seed));
+            total
+        })
+    };
+    let mut total = Summary::default();
+    std::thread::scope(|scope| {
+        let players: Vec<_> =
+            (1..=THREADS as u64).map(|first| scope.spawn(move || play_every_other(first))).collect();
+        for player in players {
+            total.add(&player.join().expect("a seed failed, see above"));
+        }
+    });
+    println!("{} of {SEEDS} seeds in {:?}\n{total}", total.seeds, begin.elapsed());
+    let common = ["kills", "power failures", "partitions", "pauses", "frames dropped", "write errors"];
+    let missing = common.iter().find(|class| !total.faults.contains_key(*class));
+    assert!(total.seeds < 50 || missing.is_none(), "accidents must happen, and these did not: {missing:?}");
+}
+
+#[test]
+fn a_seed_tells_the_same_story_twice() {
+    for seed in 1001..=1006 {
+        assert_eq!(play_or_tell(seed), play_or_tell(seed), "seed {seed}");
+    }
+}
