@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::frame::ValueId;
-use crate::{Ballot, Lsn, Slot, Time, ensures, invariant, requires};
+use crate::{Ballot, Lsn, Slot, Time, ensures, invariant, mutant, requires};
 
 /// The promise of a replica and everything it owes to somebody after a write.
 ///
@@ -89,7 +89,9 @@ impl Acceptor {
     /// Casts a vote whose record is at `lsn`: the leader hears of it once that is durable.
     pub fn vote(&mut self, vote: Vote, lsn: Lsn) {
         requires!(A3, vote.ballot >= self.promised);
-        self.promise(vote.ballot, lsn);
+        if !mutant!(VOTE_LEAVES_PROMISE) {
+            self.promise(vote.ballot, lsn);
+        }
         self.owe(lsn, Due::Vote(vote));
         ensures!(A7, self.promised == vote.ballot);
     }
@@ -153,7 +155,8 @@ impl VoteRange {
 
     /// Adds `vote` if it continues the range.
     pub fn extend(&mut self, vote: Vote) -> bool {
-        if vote.ballot != self.ballot || vote.slot != self.last.next() {
+        let is_of_ballot = vote.ballot == self.ballot || mutant!(BALLOTS_MERGED);
+        if !is_of_ballot || vote.slot != self.last.next() && !mutant!(ACKNOWLEDGEMENT_COVERS_GAP) {
             return false;
         }
         self.last = vote.slot;

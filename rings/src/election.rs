@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::configuration::Votes;
-use crate::{Ballot, Configuration, Frame, NodeId, Role, Slot, Time, ensures, requires};
+use crate::{Ballot, Configuration, Frame, NodeId, Role, Slot, Time, ensures, mutant, requires};
 
 use crate::proposer::Leader;
 
@@ -111,7 +111,7 @@ impl Candidate {
         let header = frame.header();
         requires!(P3, header.ballot < self.ballot);
         let held = self.reported.entry(header.slot).or_insert_with(|| frame.clone());
-        if held.header().ballot < header.ballot {
+        if held.header().ballot < header.ballot && !mutant!(FIRST_REPORT_WINS) {
             *held = frame;
         }
         ensures!(P3, self.reported[&header.slot].header().ballot >= header.ballot);
@@ -121,7 +121,7 @@ impl Candidate {
     /// `base`; true when it is whole.
     pub fn part(&mut self, index: usize, part: u32, parts: u32, base: Slot) -> bool {
         let held = &mut self.parts[index];
-        if held.seen.len() != parts as usize || held.base != base {
+        if held.seen.len() != parts as usize || held.base != base && !mutant!(TWO_ANSWERS_ONE_PROMISE) {
             // The acceptor answered again and learned something in between, so it may have cut its votes
             // differently: parts of two answers never make a promise. Start over.
             *held = Parts { base, seen: vec![false; parts as usize] };
@@ -133,7 +133,7 @@ impl Candidate {
     /// Counts the whole promise of the member at `index`, which knows every slot below `base`.
     pub fn promise(&mut self, index: usize, node: NodeId, base: Slot) {
         self.promises.add(index);
-        if base > self.base {
+        if base > self.base && !mutant!(BASE_IGNORED) {
             self.base = base;
             self.base_source = Some(node);
         }
@@ -167,5 +167,20 @@ impl Jitter {
         z ^= z >> 31;
         let least_ns = least.as_nanos() as u64;
         least + Duration::from_nanos(z % least_ns.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Incarnation;
+
+    #[test]
+    fn parts_of_two_answers_never_make_one_promise() {
+        let ballot = Ballot { round: 1, node: NodeId(1), incarnation: Incarnation(1) };
+        let mut candidate = Candidate::new(ballot, Slot(0), 3, Time::NEVER, Time::NEVER);
+        assert!(!candidate.part(1, 0, 2, Slot(0)));
+        assert!(!candidate.part(1, 1, 2, Slot(4)), "the acceptor learned four slots since its first answer");
+        assert!(candidate.part(1, 0, 2, Slot(4)));
     }
 }

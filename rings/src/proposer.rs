@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::configuration::Votes;
-use crate::{Ballot, Configuration, Frame, Slot, Time, requires};
+use crate::{Ballot, Configuration, Frame, Slot, Time, mutant, requires};
 
 /// Phase 2 of a ballot.
 pub struct Leader {
@@ -54,7 +54,7 @@ impl Leader {
 
     /// Whether everything that earlier leaders left has been proposed again.
     pub fn is_recovered(&self) -> bool {
-        self.next >= self.recovered_end
+        self.next >= self.recovered_end || mutant!(NEW_BEFORE_RECOVERED)
     }
 
     /// Takes the next slot of the ballot: each is used once (P6), in order (P5), within the window (P7).
@@ -62,7 +62,9 @@ impl Leader {
         requires!(P7, self.next.0 < chosen.0 + u64::from(window_slots));
         requires!(P4, self.next >= self.base);
         let slot = self.next;
-        self.next = slot.next();
+        if !mutant!(SLOT_TAKEN_TWICE) {
+            self.next = slot.next();
+        }
         slot
     }
 

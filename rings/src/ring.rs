@@ -17,7 +17,7 @@ use crate::election::{Follower, Jitter, Mode};
 use crate::log::Log;
 use crate::{
     Ballot, ClusterId, Configuration, Event, Frame, FrameHeader, Incarnation, Kind, Lsn, Message, NodeId,
-    Outbox, RingId, Role, Slot, Time, invariant, requires,
+    Outbox, RingId, Role, Slot, Time, invariant, mutant, requires,
 };
 
 pub use learning::CatchUp;
@@ -277,7 +277,8 @@ impl Ring {
             return Err(Ignored::WrongRing);
         }
         let is_peer = header.sender != options.node && self.member(header.sender).is_some();
-        if header.configuration != options.configuration.id() || !is_peer {
+        let is_of_configuration = header.configuration == options.configuration.id();
+        if !is_of_configuration && !mutant!(FOREIGN_CONFIGURATION) || !is_peer {
             return Err(Ignored::NotMember);
         }
         Ok(())
@@ -304,7 +305,10 @@ impl Ring {
 
     /// Whether `slot` may be proposed for: at most α slots are open (P7).
     fn has_window(&self, slot: Slot) -> bool {
-        self.log.is_within(slot, u64::from(self.options.window_slots))
+        self.log.is_within(
+            slot,
+            u64::from(self.options.window_slots) * if mutant!(WINDOW_IGNORED) { 2 } else { 1 },
+        )
     }
 
     fn proposed(&self) -> Slot {

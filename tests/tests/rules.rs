@@ -206,7 +206,9 @@ fn every_dependency_has_a_reason() {
 fn rings_is_pure() {
     let repository = Repository::open();
     let mut complaints = Vec::new();
-    for source in repository.sources("rings") {
+    // Which mutant is alive comes from the environment; what a user builds has none.
+    let is_shipped = |source: &&Source| source.path != "rings/src/mutant.rs";
+    for source in repository.sources("rings").iter().filter(is_shipped) {
         for path in source.paths_of("std").into_iter().chain(source.paths_of("core")) {
             let impure =
                 IMPURE.iter().find(|(root, _)| path == *root || path.starts_with(&format!("{root}::")));
@@ -219,8 +221,8 @@ fn rings_is_pure() {
             complaints.extend(
                 lines
                     .into_iter()
-                    .filter(|line| !is_lifetime(&source, *line, word))
-                    .map(|line| format!("{}: {word}", place(&source, line))),
+                    .filter(|line| !is_lifetime(source, *line, word))
+                    .map(|line| format!("{}: {word}", place(source, line))),
             );
         }
     }
