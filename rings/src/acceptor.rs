@@ -8,6 +8,7 @@ use crate::{Ballot, Lsn, Slot, Time, ensures, invariant, mutant, requires};
 /// The promise of a replica and everything it owes to somebody after a write.
 ///
 /// Nothing here is sent before [`Acceptor::persisted`] hands it out (A2, A4).
+#[derive(Clone, Hash)]
 pub struct Acceptor {
     promised: Ballot,
     /// Where the journal has the promise, or the vote that implied it.
@@ -17,14 +18,14 @@ pub struct Acceptor {
 }
 
 /// What may be said once the journal has `lsn`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Hash, Debug)]
 struct Owed {
     lsn: Lsn,
     what: Due,
 }
 
 /// What a durable write allows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Due {
     /// To tell the candidate of `ballot` what was accepted from slot `from` on.
     Promise {
@@ -38,7 +39,7 @@ pub enum Due {
 }
 
 /// A vote, as it was cast: what is acknowledged later is this, whatever happened since (A6).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Vote {
     /// The ballot that it was cast in.
     pub ballot: Ballot,

@@ -9,6 +9,7 @@ use crate::{Ballot, Configuration, Frame, NodeId, Role, Slot, Time, ensures, mut
 use crate::proposer::Leader;
 
 /// What a replica is doing in its ring. Each mode owns the data that means something only in it.
+#[derive(Clone, Hash)]
 pub enum Mode {
     /// Follows a leader, or waits for one.
     Follower(Follower),
@@ -33,6 +34,7 @@ impl Mode {
 }
 
 /// A replica that follows.
+#[derive(Clone, Hash)]
 pub struct Follower {
     /// Who leads, if anybody is known to.
     pub leader: Option<NodeId>,
@@ -52,6 +54,7 @@ impl Follower {
 }
 
 /// A replica that asks for pre-votes.
+#[derive(Clone, Hash)]
 pub struct PreCandidate {
     /// The ballot that it would use.
     pub ballot: Ballot,
@@ -62,6 +65,7 @@ pub struct PreCandidate {
 }
 
 /// A replica in phase 1.
+#[derive(Clone, Hash)]
 pub struct Candidate {
     /// Its ballot.
     pub ballot: Ballot,
@@ -84,7 +88,7 @@ pub struct Candidate {
 }
 
 /// Which parts of one member's promise have arrived.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Hash)]
 struct Parts {
     base: Slot,
     seen: Vec<bool>,
@@ -149,6 +153,7 @@ impl Candidate {
 pub const PROMISE_PARTS_MAX: u32 = 4096;
 
 /// Draws election timeouts: a fixed sequence for a seed.
+#[derive(Clone)]
 pub struct Jitter(u64);
 
 impl Jitter {

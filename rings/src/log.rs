@@ -13,6 +13,7 @@ use crate::{Ballot, Frame, Lsn, Slot, Time, ensures, invariant, mutant, requires
 ///   │ retained │ chosen, │ accepted, │ free
 ///   │ executed │ waiting │ or holes  │
 /// ```
+#[derive(Clone, Hash)]
 pub struct Log {
     floor: Slot,
     executed: Slot,
@@ -27,7 +28,7 @@ pub struct Log {
 }
 
 /// What this replica holds of one slot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct Entry {
     /// The Accept frame: the value, and the ballot of the highest vote.
     pub frame: Frame,

@@ -1,12 +1,14 @@
 //! The proposer: what a leader knows of its own ballot.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::configuration::Votes;
 use crate::{Ballot, Configuration, Frame, Slot, Time, mutant, requires};
 
 /// Phase 2 of a ballot.
+#[derive(Clone)]
 pub struct Leader {
     /// Its ballot.
     pub ballot: Ballot,
@@ -96,6 +98,14 @@ impl Leader {
             }
         }
         configuration.is_quorum(votes)
+    }
+}
+
+/// Leaders are alike when they decide alike: how often each has called does not matter.
+impl Hash for Leader {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.ballot, self.base, self.next, &self.recovered, self.recovered_end).hash(state);
+        (&self.heard, self.heartbeat, self.resend).hash(state);
     }
 }
 

@@ -9,6 +9,7 @@ mod leading;
 mod learning;
 mod recovering;
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::acceptor::Acceptor;
@@ -123,6 +124,7 @@ const IGNORED_COUNT: usize = Ignored::NotProposing as usize + 1;
 ///
 /// Three kinds of methods: [`step`](Ring::step) makes a transition; [`deadline`](Ring::deadline) and
 /// [`can_propose`](Ring::can_propose) tell the caller what to do next; the rest only look.
+#[derive(Clone)]
 pub struct Ring {
     options: RingOptions,
     /// Where this node stands among the members.
@@ -230,6 +232,13 @@ impl Ring {
     /// Who this ring is.
     pub fn options(&self) -> &RingOptions {
         &self.options
+    }
+
+    /// Feeds everything into `state` that decides what this replica does with its next inputs, so that an
+    /// explorer of its states knows one when it sees it again. Left out are its options, the counters of
+    /// ignored inputs, and the sequence of election timeouts: it decides when, not what.
+    pub fn fingerprint(&self, state: &mut impl Hasher) {
+        (&self.acceptor, &self.log, &self.mode, &self.catch_up, self.seen, self.marked).hash(state);
     }
 
     /// How often inputs were ignored for `reason`.

@@ -58,16 +58,32 @@ impl Stage {
         self.out.transmits.iter().filter(|transmit| transmit.frame.kind() == kind).count()
     }
 
-    /// Makes the ring lead, with the promise of node 3.
-    fn elect(&mut self) -> Ballot {
+    /// Makes the ring stand for election, with the pre-vote of node 3.
+    fn stand(&mut self) -> Ballot {
         self.now = self.ring.deadline();
         self.step(Input::Tick).unwrap();
-        let pre_vote = self.out.transmits.pop().unwrap().frame.header().ballot;
-        self.receive(header(Kind::PreVoted, pre_vote).words([1, 0, 0, 0]).from(3).frame()).unwrap();
+        let ballot = self.out.transmits.pop().unwrap().frame.header().ballot;
+        self.receive(header(Kind::PreVoted, ballot).words([1, 0, 0, 0]).from(3).frame()).unwrap();
         self.persist_all();
-        self.receive(header(Kind::Promise, pre_vote).words([0, 1, 0, 0]).from(3).frame()).unwrap();
+        ballot
+    }
+
+    /// Makes the ring lead, with the promise of node 3.
+    fn elect(&mut self) -> Ballot {
+        let ballot = self.stand();
+        self.receive(header(Kind::Promise, ballot).words([0, 1, 0, 0]).from(3).frame()).unwrap();
         assert_eq!(self.ring.role(), Role::Leader);
-        pre_vote
+        ballot
+    }
+
+    /// Proposes for slot 0, and returns the digest that a vote for it names.
+    fn propose(&mut self) -> u64 {
+        let mut builder = BatchBuilder::new(4096, 16);
+        builder.push(&mut self.out.pool, b"command");
+        let batch = builder.seal(&mut self.out.pool, 0);
+        self.step(Input::Propose(batch)).unwrap();
+        self.persist_all();
+        ValueId::fold(0, Slot(0), self.out.appends.last().unwrap().frame.value())
     }
 }
 
@@ -168,19 +184,43 @@ fn a_second_value_in_one_ballot_gets_no_vote_and_no_acknowledgement() {
 fn votes_for_other_values_than_those_proposed_are_not_counted() {
     let mut stage = Stage::new();
     let ballot = stage.elect();
-    let mut builder = BatchBuilder::new(4096, 16);
-    builder.push(&mut stage.out.pool, b"command");
-    let batch = builder.seal(&mut stage.out.pool, 0);
-    stage.step(Input::Propose(batch)).unwrap();
-    stage.persist_all();
-
-    let value = stage.out.appends.last().unwrap().frame.value();
-    let digest = |value| ValueId::fold(0, Slot(0), value);
+    let digest = stage.propose();
     let accepted = |digest| header(Kind::Accepted, ballot).words([0, digest, 0, 0]).from(3).frame();
-    assert_eq!(stage.receive(accepted(digest(ValueId(value.0 ^ 1)))), Err(Ignored::OtherValues));
+    assert_eq!(stage.receive(accepted(digest ^ 1)), Err(Ignored::OtherValues));
     assert_eq!(stage.ring.progress().chosen, Slot(0));
-    assert_eq!(stage.receive(accepted(digest(value))), Ok(()));
+    assert_eq!(stage.receive(accepted(digest)), Ok(()));
     assert_eq!(stage.ring.progress().chosen, Slot(1));
+}
+
+#[test]
+fn votes_of_an_earlier_ballot_are_not_counted_in_this_one() {
+    let mut stage = Stage::new();
+    let first = stage.elect();
+    stage.now = stage.now + Duration::from_secs(1);
+    stage.step(Input::Tick).unwrap();
+    let ballot = stage.elect();
+    assert!(ballot > first);
+    let digest = stage.propose();
+    let accepted = |ballot| header(Kind::Accepted, ballot).words([0, digest, 0, 0]).from(3).frame();
+    assert_eq!(stage.receive(accepted(first)), Err(Ignored::Unasked));
+    assert_eq!(stage.ring.progress().chosen, Slot(0));
+    assert_eq!(stage.receive(accepted(ballot)), Ok(()));
+    assert_eq!(stage.ring.progress().chosen, Slot(1));
+}
+
+#[test]
+fn a_promise_of_an_earlier_ballot_elects_nobody() {
+    let mut stage = Stage::new();
+    let first = stage.stand();
+    stage.now = stage.now + Duration::from_secs(1);
+    stage.step(Input::Tick).unwrap();
+    let ballot = stage.stand();
+    assert!(ballot > first);
+    let promise = |ballot| header(Kind::Promise, ballot).words([0, 1, 0, 0]).from(3).frame();
+    assert_eq!(stage.receive(promise(first)), Err(Ignored::Unasked));
+    assert_eq!(stage.ring.role(), Role::Candidate);
+    assert_eq!(stage.receive(promise(ballot)), Ok(()));
+    assert_eq!(stage.ring.role(), Role::Leader);
 }
 
 #[test]

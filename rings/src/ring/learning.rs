@@ -12,7 +12,7 @@ use super::Ring;
 pub const LEARN_BYTES_MAX: usize = 1 << 20;
 
 /// What a replica knows to be chosen elsewhere and lacks.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub struct CatchUp {
     /// The first slot that is not wanted.
     wanted: Slot,
