@@ -39,7 +39,7 @@ const IMPURE: [(&str, &str); 12] = [
 ];
 
 /// What `storage` and `transport` may know of `rings`: frames and names, not the protocol.
-const FRAME_VOCABULARY: [&str; 23] = [
+const FRAME_VOCABULARY: [&str; 24] = [
     "Ballot",
     "ClusterId",
     "ConfigurationId",
@@ -62,6 +62,7 @@ const FRAME_VOCABULARY: [&str; 23] = [
     "invariant",
     "message::Malformed",
     "message::carried",
+    "mutant",
     "requires",
 ];
 

@@ -43,13 +43,16 @@ enum Suite {
     States,
     /// Seeded accidents.
     Chaos,
+    /// The tests of the crate storage.
+    Storage,
 }
 
-const SUITES: [(Suite, &str); 4] = [
+const SUITES: [(Suite, &str); 5] = [
     (Suite::Rings, "rings"),
     (Suite::Scripts, "scripts"),
     (Suite::States, "states"),
     (Suite::Chaos, "chaos"),
+    (Suite::Storage, "storage"),
 ];
 
 fn main() -> ExitCode {
@@ -74,11 +77,10 @@ fn main() -> ExitCode {
 /// Tries every mutant, prints the table, and returns how many survived.
 fn hunt(mutants: &[&Mutant], quick: bool) -> usize {
     let start = Instant::now();
-    let binaries = binaries_of_rings();
-    let notice = |suite| notice(suite, &binaries);
-    for (suite, name) in SUITES {
-        if let Some(noticed) = notice(suite)(None) {
-            eprintln!("Without any mutant, {name} fail: {noticed}");
+    let suites = SUITES.map(|(suite, name)| (suite, name, programs(suite)));
+    for (_, name, programs) in &suites {
+        if let Some(noticed) = notice(name, programs, None) {
+            eprintln!("Without any mutant there is something to notice too: {noticed}");
             return 1;
         }
     }
@@ -86,9 +88,10 @@ fn hunt(mutants: &[&Mutant], quick: bool) -> usize {
     let mut survivors = Vec::new();
     for mutant in mutants {
         let mut found = Vec::new();
-        for (suite, _) in SUITES {
-            if !quick || found.is_empty() {
-                found.extend(notice(suite)(Some(mutant)));
+        for (suite, name, programs) in &suites {
+            let concerns = (*suite == Suite::Storage) == (mutant.home == "storage");
+            if concerns && (!quick || found.is_empty()) {
+                found.extend(notice(name, programs, Some(mutant)));
             }
         }
         if found.is_empty() {
@@ -105,18 +108,21 @@ fn hunt(mutants: &[&Mutant], quick: bool) -> usize {
     survivors.len()
 }
 
-/// What a suite says of a mutant, when it notices it.
-fn notice(suite: Suite, binaries: &[PathBuf]) -> impl Fn(Option<&Mutant>) -> Option<String> {
-    let programs = match suite {
-        Suite::Rings => binaries.to_vec(),
+/// What makes up a suite.
+fn programs(suite: Suite) -> Vec<PathBuf> {
+    match suite {
+        Suite::Rings => test_binaries("annulus-rings"),
+        Suite::Storage => test_binaries("annulus-storage"),
         Suite::Scripts | Suite::States | Suite::Chaos => {
             vec![env::current_exe().expect("the path of this program")]
         }
-    };
-    move |mutant| {
-        let name = SUITES.iter().find(|(other, _)| *other == suite).map_or("", |(_, name)| name);
-        programs.iter().find_map(|program| run(program, name, mutant)).map(|what| format!("{name}: {what}"))
     }
+}
+
+/// What a suite says of a mutant, when it notices it.
+fn notice(suite: &str, programs: &[PathBuf], mutant: Option<&Mutant>) -> Option<String> {
+    let noticed = programs.iter().find_map(|program| run(program, suite, mutant));
+    noticed.map(|what| format!("{suite}: {what}"))
 }
 
 /// Runs one program of a suite; what it noticed, if anything.
@@ -162,10 +168,11 @@ fn told(text: &str) -> String {
     }
 }
 
-/// The test programs of the crate rings, built with every mutant.
-fn binaries_of_rings() -> Vec<PathBuf> {
+/// The test programs of a crate, built with every mutant.
+fn test_binaries(package: &str) -> Vec<PathBuf> {
     let mut command = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    command.args(["test", "--no-run", "--locked", "-p", "annulus-rings", "--features", "mutants"]);
+    command.args(["test", "--no-run", "--locked", "--lib", "--tests", "-p", package]);
+    command.args(["--features", "annulus-rings/mutants"]);
     let built = command.stderr(Stdio::piped()).output().expect("cargo runs");
     let text = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "{text}");
