@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,8 @@ use crate::control::{self, Answer, Event, Line};
 /// Replaying a long journal takes a while; answering a question does not.
 const READY_TIMEOUT: Duration = Duration::from_mins(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+/// How often who waits for a child hears that it still does.
+const WAITING_INTERVAL: Duration = Duration::from_millis(500);
 /// Lines of a child's standard error that are kept, to be shown when it fails.
 const COMPLAINTS_MAX: usize = 40;
 
@@ -47,7 +50,13 @@ impl Child {
         let failed = |source| ChildError::Start { name: name.to_owned(), source };
         let binary = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(binary);
-        command.arg(role).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A group of its own: Ctrl-C ends the benchmark, and its children end in good order when it is gone.
+        command
+            .arg(role)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut process = command.spawn().map_err(failed)?;
         let input = process.stdin.take().expect("it is piped");
         let lines = listen(process.stdout.take().expect("it is piped"));
@@ -68,19 +77,28 @@ impl Child {
         self.process.id()
     }
 
+    /// Its name and process id.
+    pub(crate) fn process(&self) -> (String, u32) {
+        (self.name.clone(), self.pid())
+    }
+
     /// Sends it a line.
     pub(crate) fn send(&mut self, line: &impl Serialize) -> Result<(), ChildError> {
         control::say(&mut self.input, line).map_err(|_| self.ended())
     }
 
-    /// Waits until it can be talked to.
-    pub(crate) fn wait_ready(&mut self) -> Result<(), ChildError> {
-        match self.event(READY_TIMEOUT)? {
-            Some(Event::Ready) => Ok(()),
-            Some(Event::Failed(message)) => Err(self.failed(message)),
-            Some(_) => Err(self.failed("spoke before it was ready".to_owned())),
-            None => Err(self.silent(READY_TIMEOUT)),
+    /// Waits until it can be talked to, and calls `waiting` now and then meanwhile.
+    pub(crate) fn wait_ready(&mut self, mut waiting: impl FnMut()) -> Result<(), ChildError> {
+        let began = Instant::now();
+        while began.elapsed() < READY_TIMEOUT {
+            match self.event(WAITING_INTERVAL)? {
+                Some(Event::Ready) => return Ok(()),
+                Some(Event::Failed(message)) => return Err(self.failed(message)),
+                Some(_) => return Err(self.failed("spoke before it was ready".to_owned())),
+                None => waiting(),
+            }
         }
+        Err(self.silent(READY_TIMEOUT))
     }
 
     /// The next event, or `None` after `timeout`. A failure that is answered is an error here too.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use annulus::Idle;
 use clap::{Args, Parser, Subcommand};
 
 use crate::configuration::{
@@ -112,7 +113,7 @@ pub(crate) struct ClusterOptions {
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub(crate) batch_commands: u32,
     /// Microseconds that an idle core, and the client, spin before they park
-    #[arg(long, value_name = "US", default_value_t = 30)]
+    #[arg(long, value_name = "US", default_value_t = spin_us_of_the_engine())]
     pub(crate) spin_us: u64,
     /// CPUs: `auto` (leader and client together where CPUs are short, followers on the rest), `none`,
     /// or a list per replica and one for the client, such as 0/1/1/0
@@ -147,11 +148,16 @@ pub(crate) struct FloorOptions {
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) replicas: u16,
     /// Microseconds to spin before parking
-    #[arg(long, value_name = "US", default_value_t = 30)]
+    #[arg(long, value_name = "US", default_value_t = spin_us_of_the_engine())]
     pub(crate) spin_us: u64,
     /// Where the files are made
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// The benchmark waits as the engine does where nobody says otherwise.
+fn spin_us_of_the_engine() -> u64 {
+    Idle::default().spin.as_micros() as u64
 }
 
 impl Default for RunOptions {

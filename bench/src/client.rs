@@ -88,12 +88,18 @@ fn narrate(shared: &Shared<'_>, is_over: impl Fn() -> bool) {
         }
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
-            control::tell(Event::Progress { acknowledged: shared.acknowledged.load(Ordering::Relaxed) });
+            let acknowledged = shared.acknowledged.load(Ordering::Relaxed);
+            if !control::tell(Event::Progress { acknowledged }) {
+                // The benchmark is gone, and a client has nothing to put in order.
+                std::process::exit(1);
+            }
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     // A load that failed early still passes its marks, so that whoever waits for them goes on.
-    marks.into_iter().rev().for_each(|(_, event)| control::tell(event));
+    for (_, event) in marks.into_iter().rev() {
+        control::tell(event);
+    }
 }
 
 impl<'a> Shared<'a> {
@@ -272,7 +278,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// A lane broke: look for the new leader, with a new session, since the old one's last outcomes are unknown.
+    /// A lane broke: look for the new leader, with a new session, since outcomes of the old one are unknown.
     fn lost(&mut self, index: usize, error: &LaneError) -> Result<(), String> {
         if error.is_fatal() {
             return Err(error.to_string());

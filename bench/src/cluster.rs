@@ -11,6 +11,7 @@ use crate::configuration::ClusterConfiguration;
 use crate::control::{Answer, HostPlan, NodeCount, NodePlan, NodeRings, Request};
 use crate::ledger::Ledger;
 use crate::placement::Placement;
+use crate::progress::Progress;
 use crate::{ports, process};
 
 /// How patient the node is that is meant to lead, in ms, and the others: they let it win, and do not
@@ -47,7 +48,7 @@ pub(crate) enum ClusterError {
     NoPort(std::io::Error),
     #[error("cannot pin the replicas: {0}")]
     Pin(std::io::Error),
-    #[error("after {} s, {led} of {rings} rings have a leader: is the machine overloaded?", LEADER_TIMEOUT.as_secs())]
+    #[error("after {LEADER_TIMEOUT:?}, {led} of {rings} rings have a leader: is the machine overloaded?")]
     NoLeader { led: usize, rings: u32 },
 }
 
@@ -58,6 +59,7 @@ impl Cluster {
         embedded: bool,
         placement: &Placement,
         directory: &Path,
+        progress: &mut Progress,
     ) -> Result<Cluster, ClusterError> {
         let count = usize::from(configuration.replicas * (1 + configuration.cores));
         let mut ports = ports::reserve(count).map_err(ClusterError::NoPort)?.into_iter();
@@ -75,11 +77,11 @@ impl Cluster {
             placement: placement.clone(),
             hosts: Vec::new(),
         };
-        cluster.start_hosts()?;
+        cluster.start_hosts(progress)?;
         Ok(cluster)
     }
 
-    fn start_hosts(&mut self) -> Result<(), ClusterError> {
+    fn start_hosts(&mut self, progress: &mut Progress) -> Result<(), ClusterError> {
         let nodes: Vec<u16> = (1..=self.configuration.replicas).collect();
         for hosted in nodes.chunks(usize::from(self.configuration.nodes_per_process())) {
             let plan = HostPlan {
@@ -88,19 +90,24 @@ impl Cluster {
                 hosted: hosted.to_vec(),
                 embedded: self.embedded,
             };
-            let mut host = Child::start("replica", &format!("replica {}", hosted[0]))?;
+            let name = match hosted {
+                [node] => format!("replica {node}"),
+                _ => "replicas".to_owned(),
+            };
+            let mut host = Child::start("replica", &name)?;
             host.send(&plan)?;
             self.hosts.push(host);
         }
-        self.hosts.iter_mut().try_for_each(Child::wait_ready)?;
+        for host in &mut self.hosts {
+            host.wait_ready(|| progress.detail("journals are opened and read back"))?;
+        }
         Ok(())
     }
 
     /// Kills every replica without warning, then starts them again on what is on disk.
-    pub(crate) fn kill_and_restart(&mut self) -> Result<(), ClusterError> {
+    pub(crate) fn kill_and_restart(&mut self, progress: &mut Progress) -> Result<(), ClusterError> {
         self.kill();
-        ports::wait_until_free(self.nodes.iter().flat_map(NodePlan::addresses));
-        self.start_hosts()
+        self.start_hosts(progress)
     }
 
     /// `kill -9` for all.
@@ -161,9 +168,9 @@ impl Cluster {
         self.nodes.iter().map(|node| node.clients.clone()).collect()
     }
 
-    /// The processes.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        self.hosts.iter().map(Child::pid).collect()
+    /// The processes, by name and id.
+    pub(crate) fn processes(&self) -> Vec<(String, u32)> {
+        self.hosts.iter().map(Child::process).collect()
     }
 
     /// The process that hosts `node`.

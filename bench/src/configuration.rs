@@ -129,7 +129,10 @@ pub(crate) enum ConfigurationError {
          {COMMAND_BYTES_MIN} to {COMMAND_BYTES_MAX} bytes"
     )]
     Payload(usize),
-    #[error("--payload {payload} does not fit --batch-bytes {batch_bytes}: raise --batch-bytes to {} or more", payload + BATCH_OVERHEAD_BYTES)]
+    #[error(
+        "--payload {payload} does not fit --batch-bytes {batch_bytes}: raise --batch-bytes to {} or more",
+        payload + BATCH_OVERHEAD_BYTES
+    )]
     BatchTooSmall { payload: usize, batch_bytes: usize },
     #[error("--{0} 0: at least one is needed")]
     Zero(&'static str),
@@ -144,11 +147,13 @@ pub(crate) enum ConfigurationError {
     )]
     Spin(u64),
     #[error(
-        "--sync says how a file is synced, and --journal memory has none: leave --sync out, or use --journal file"
+        "--sync says how a file is synced, and --journal memory has none: leave --sync out, or use \
+         --journal file"
     )]
     SyncWithoutFile,
     #[error(
-        "--receive says how sockets are read, and --transport loopback has none: leave --receive out, or use --transport tcp"
+        "--receive says how sockets are read, and --transport loopback has none: leave --receive out, or use \
+         --transport tcp"
     )]
     ReceiveWithoutSockets,
     #[error(

@@ -40,13 +40,6 @@ pub(crate) struct NodePlan {
     pub(crate) election_timeout_ms: u64,
 }
 
-impl NodePlan {
-    /// Everything that the node listens on.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        std::iter::once(self.address).chain(self.clients.iter().copied())
-    }
-}
-
 /// What a child is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
@@ -229,7 +222,7 @@ pub(crate) fn hear<T: DeserializeOwned>(input: &mut impl BufRead) -> io::Result<
     }
 }
 
-/// Says an event to whoever started this process. When nobody listens any more, there is nothing to do.
-pub(crate) fn tell(event: Event) {
-    let _ = say(&mut io::stdout().lock(), &Line::Event(event));
+/// Says an event to whoever started this process. False when nobody listens any more.
+pub(crate) fn tell(event: Event) -> bool {
+    say(&mut io::stdout().lock(), &Line::Event(event)).is_ok()
 }

@@ -87,7 +87,8 @@ impl Environment {
         }
         if self.load_average > BUSY_LOAD * self.cores as f64 {
             warnings.push(format!(
-                "the machine is busy (load average {:.1} on {} CPUs): figures are lower and noisier than they could be",
+                "the machine is busy (load average {:.1} on {} CPUs): figures are lower and noisier than they \
+                 could be",
                 self.load_average, self.cores
             ));
         }

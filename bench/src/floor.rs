@@ -65,27 +65,12 @@ impl Floor {
     }
 }
 
-/// Measures both parts, with files in `directory` where there is one.
-pub(crate) fn measure(
-    directory: Option<&Path>,
-    placement: &Placement,
-    spin: Duration,
-) -> Result<Floor, String> {
-    let tcp_rtt_us_p50 =
-        tcp_round_trip(placement, spin).map_err(|error| format!("the TCP floor: {error}"))?;
-    let durable_write_us_p50 = directory
-        .map(|directory| durable_write(directory, placement, spin))
-        .transpose()
-        .map_err(|error| format!("the disk floor: {error}"))?;
-    Ok(Floor { tcp_rtt_us_p50, durable_write_us_p50 })
-}
-
 fn median_us(histogram: &Histogram<u64>) -> f64 {
     histogram.value_at_quantile(0.5) as f64 / 1e3
 }
 
-/// The median round trip between the CPUs of the leader and of a follower.
-fn tcp_round_trip(placement: &Placement, spin: Duration) -> io::Result<f64> {
+/// The median round trip between the CPUs of the leader and of a follower, µs.
+pub(crate) fn tcp_round_trip_us(placement: &Placement, spin: Duration) -> io::Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let follower = placement.replicas.get(1).or(placement.replicas.first()).cloned().unwrap_or_default();
@@ -170,8 +155,12 @@ fn park(descriptor: &impl AsFd) -> io::Result<()> {
     }
 }
 
-/// The median write of all writers: one per replica, on its CPU, with a file of its own.
-fn durable_write(directory: &Path, placement: &Placement, spin: Duration) -> Result<f64, String> {
+/// The median write of all writers, µs: one per replica, on its CPU, with a file of its own in `directory`.
+pub(crate) fn durable_write_us(
+    directory: &Path,
+    placement: &Placement,
+    spin: Duration,
+) -> Result<f64, String> {
     let start = AtomicBool::new(false);
     let ready = std::sync::Barrier::new(placement.replicas.len() + 1);
     std::thread::scope(|scope| {

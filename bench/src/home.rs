@@ -13,18 +13,21 @@ const FREE_BYTES_MIN: u64 = 4 << 30;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HomeError {
     #[error(
-        "{0} is in memory (tmpfs), where nothing is durable: name a directory on a disk with --dir, or measure \
-         without durability with --journal memory"
+        "{0} is in memory (tmpfs), where nothing is durable: name a directory on a disk with --dir, or \
+         measure without durability with --journal memory"
     )]
     InMemory(PathBuf),
     #[error(
-        "$TMPDIR, /var/tmp and the current directory are all in memory or not writable: name a directory on a disk \
-         with --dir"
+        "$TMPDIR, /var/tmp and the current directory are all in memory or not writable: name a directory on \
+         a disk with --dir"
     )]
     NoDisk,
     #[error("cannot make a directory in {path}: {source}")]
     Make { path: PathBuf, source: std::io::Error },
-    #[error("{path} has {free_mib} MiB free, and journals may need {} MiB: free some, or use --dir", FREE_BYTES_MIN >> 20)]
+    #[error(
+        "{path} has {free_mib} MiB free, and journals may need {} MiB: free some, or use --dir",
+        FREE_BYTES_MIN >> 20
+    )]
     NoSpace { path: PathBuf, free_mib: u64 },
 }
 

@@ -1,5 +1,6 @@
 //! A replica process: one engine per node that it hosts, answering questions over standard input.
 
+use std::fs;
 use std::io::{self, BufRead};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,12 +43,24 @@ pub(crate) fn main() -> Result<(), String> {
     match Host::start(&plan) {
         Ok(host) => {
             control::tell(Event::Ready);
-            host.serve(&mut input).map_err(|error| error.to_string())
+            let served = host.serve(&mut input).map_err(|error| error.to_string());
+            clear_up(&plan);
+            served
         }
         Err(message) => {
             control::tell(Event::Failed(message.clone()));
             Err(message)
         }
+    }
+}
+
+/// Standard input ended, so whoever started this process is gone, by Ctrl-C perhaps: nobody else removes
+/// the journals. The last to leave removes the directory around them.
+fn clear_up(plan: &HostPlan) {
+    for &id in &plan.hosted {
+        let data_dir = &plan.nodes[usize::from(id) - 1].data_dir;
+        let _ = fs::remove_dir_all(data_dir);
+        let _ = data_dir.parent().map(fs::remove_dir);
     }
 }
 
@@ -273,7 +286,9 @@ fn watch_load(desks: &[Arc<Desk>], plan: &LoadPlan) -> Result<LoadResult, String
             return Err("a core does not finish its load".to_owned());
         }
     }
-    marks.into_iter().rev().for_each(|(_, event)| control::tell(event));
+    for (_, event) in marks.into_iter().rev() {
+        control::tell(event);
+    }
     Ok(add_up(window, results.into_iter().flatten()))
 }
 

@@ -1,5 +1,7 @@
 //! `annulus-bench idle`: what a cluster costs that has nothing to do.
 
+use std::error::Error;
+use std::io;
 use std::time::{Duration, Instant};
 
 use crate::cli::IdleOptions;
@@ -13,40 +15,38 @@ use crate::progress::Progress;
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Measures the CPU time of every replica process while nothing happens.
-pub(crate) fn idle(options: &IdleOptions) -> Result<bool, String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
+pub(crate) fn idle(options: &IdleOptions) -> Result<bool, Box<dyn Error>> {
     let cores = options.cores;
     let rings = options.rings.unwrap_or(u32::from(cores));
-    let configuration = options.cluster.configuration(cores, rings).map_err(|error| text(&error))?;
-    configuration.check().map_err(|error| text(&error))?;
+    let configuration = options.cluster.configuration(cores, rings)?;
+    configuration.check()?;
     if !(0.1..=600.0).contains(&options.seconds) {
-        return Err(format!("--seconds {}: measure from 0.1 to 600 seconds", options.seconds));
+        return Err(format!("--seconds {}: measure from 0.1 to 600 seconds", options.seconds).into());
     }
-    let home = Home::choose(options.cluster.dir.as_deref(), configuration.is_durable())
-        .map_err(|error| text(&error))?;
-    let placement = options
-        .cluster
-        .pin
-        .place(usize::from(configuration.replicas), usize::from(cores), &process::allowed_cpus())
-        .map_err(|error| text(&error))?;
-    let room = home.room().map_err(|error| text(&error))?;
+    let home = Home::choose(options.cluster.dir.as_deref(), configuration.is_durable())?;
+    let placement = options.cluster.pin.place(
+        usize::from(configuration.replicas),
+        usize::from(cores),
+        &process::allowed_cpus(),
+    )?;
+    let room = home.room()?;
 
     let mut progress = Progress::new();
     progress.step("starting replicas");
-    let mut cluster =
-        Cluster::start(&configuration, false, &placement, room.path()).map_err(|error| text(&error))?;
-    cluster.wait_for_leaders().map_err(|error| text(&error))?;
+    let mut cluster = Cluster::start(&configuration, false, &placement, room.path(), &mut progress)?;
+    cluster.wait_for_leaders()?;
     std::thread::sleep(SETTLE);
-    cluster.mark().map_err(|error| text(&error))?;
-    let percents = cpu_percents(&cluster.pids(), Duration::from_secs_f64(options.seconds), &mut progress)?;
-    let counts = cluster.count().map_err(|error| text(&error))?;
+    cluster.mark()?;
+    let percents =
+        cpu_percents(&cluster.processes(), Duration::from_secs_f64(options.seconds), &mut progress)?;
+    let counts = cluster.count()?;
     progress.finish();
 
     for warning in Environment::look(home.path()).warnings(&configuration) {
         println!("warning: {warning}");
     }
-    for (index, percent) in percents.iter().enumerate() {
-        println!("process {}: {percent:.2} % of a CPU", index + 1);
+    for (name, percent) in percents {
+        println!("{name}: {percent:.2} % of a CPU");
     }
     for count in counts {
         let per_second = |number: u64| number as f64 / options.seconds;
@@ -60,19 +60,23 @@ pub(crate) fn idle(options: &IdleOptions) -> Result<bool, String> {
     Ok(true)
 }
 
-fn cpu_percents(pids: &[u32], duration: Duration, progress: &mut Progress) -> Result<Vec<f64>, String> {
-    let times = || pids.iter().map(|&pid| process::cpu_time(pid).map_err(|error| error.to_string()));
-    let before = times().collect::<Result<Vec<_>, _>>()?;
+/// By process, in per cent of one CPU.
+fn cpu_percents(
+    processes: &[(String, u32)],
+    duration: Duration,
+    progress: &mut Progress,
+) -> io::Result<Vec<(String, f64)>> {
+    let times = || processes.iter().map(|(_, pid)| process::cpu_time(*pid));
+    let before = times().collect::<io::Result<Vec<_>>>()?;
     let began = Instant::now();
     progress.timed_step("idle", duration);
     while began.elapsed() < duration {
         std::thread::sleep(Duration::from_millis(100).min(duration));
         progress.at(began.elapsed(), "");
     }
-    let wall = began.elapsed();
-    let after = times().collect::<Result<Vec<_>, _>>()?;
-    let percent = |(after, before): (&Duration, &Duration)| {
-        after.saturating_sub(*before).as_secs_f64() / wall.as_secs_f64() * 100.0
-    };
-    Ok(after.iter().zip(&before).map(percent).collect())
+    let wall = began.elapsed().as_secs_f64();
+    let after = times().collect::<io::Result<Vec<_>>>()?;
+    let used = after.iter().zip(&before).map(|(after, before)| after.saturating_sub(*before).as_secs_f64());
+    let percents = processes.iter().zip(used).map(|((name, _), used)| (name.clone(), used / wall * 100.0));
+    Ok(percents.collect())
 }

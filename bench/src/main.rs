@@ -48,8 +48,8 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Idle(options) => idle::idle(&options),
         Command::Floor(options) => run::floor(&options),
-        Command::Replica => host::main().map(|()| true),
-        Command::Client => client::main().map(|()| true),
+        Command::Replica => host::main().map(|()| true).map_err(Into::into),
+        Command::Client => client::main().map(|()| true).map_err(Into::into),
     };
     match verified {
         Ok(true) => ExitCode::SUCCESS,

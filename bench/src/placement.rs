@@ -37,7 +37,8 @@ pub(crate) enum PinError {
     )]
     Malformed(String),
     #[error(
-        "--pin lists {listed} processes, but there are {wanted}: one list per replica, then one for the client"
+        "--pin lists {listed} processes, but there are {wanted}: one list per replica, then one for the \
+         client"
     )]
     Processes { listed: usize, wanted: usize },
     #[error("--pin gives a replica {listed} CPUs for {cores} cores: list exactly one per core")]

@@ -5,15 +5,12 @@
 //! ports are taken from below that range.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::time::{Duration, Instant};
-use std::{fs, io, thread};
+use std::{fs, io};
 
 /// Below this, ports belong to well-known services.
 const FIRST_PORT: u16 = 10_000;
 /// The kernel's default, where it does not tell.
 const EPHEMERAL_PORT_MIN: u16 = 32_768;
-/// Much longer than the kernel takes.
-const FREE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `count` addresses that nobody listens on. All are held until the last is known, so no two are equal.
 pub(crate) fn reserve(count: usize) -> io::Result<Vec<SocketAddr>> {
@@ -28,18 +25,6 @@ pub(crate) fn reserve(count: usize) -> io::Result<Vec<SocketAddr>> {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{count} ports are needed")));
     }
     listeners.iter().map(TcpListener::local_addr).collect()
-}
-
-/// Waits until all `addresses` can be listened on again. The kernel gives back what a killed process had
-/// in an `io_uring` a little after the process is gone, listening sockets too.
-pub(crate) fn wait_until_free(addresses: impl IntoIterator<Item = SocketAddr>) {
-    let deadline = Instant::now() + FREE_TIMEOUT;
-    for address in addresses {
-        // Whoever listens there next will say what is wrong, if it stays taken.
-        while TcpListener::bind(address).is_err() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
 }
 
 fn ephemeral_port_min() -> u16 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Lines that are not on a terminal come this far apart.
-const LINE_INTERVAL: Duration = Duration::from_secs(2);
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// The bar moves this often even when nothing is told.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -29,7 +29,7 @@ impl Progress {
 
     /// A step begins whose length is not known.
     pub(crate) fn step(&mut self, text: &str) {
-        self.begin(text, "{spinner} {msg}");
+        self.begin(text, "{spinner} {msg}  {elapsed}");
     }
 
     /// A step begins that takes `whole`.
@@ -69,6 +69,7 @@ impl Progress {
         text.clone_into(&mut self.step);
         self.told = Instant::now();
         let style = ProgressStyle::with_template(template).expect("the template is valid");
+        self.bar.reset_elapsed();
         self.bar.set_style(style.progress_chars("━╸─"));
         self.bar.set_message(text.to_owned());
         if !self.on_terminal {

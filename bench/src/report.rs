@@ -38,7 +38,8 @@ fn cluster(cluster: &ClusterConfiguration) -> String {
         Journal::Memory => "journals in memory: VOLATILE".to_owned(),
     };
     format!(
-        "{} {processes}, {} and {} each · {journal} · {} runner · window {} slots · batches to {} KiB · spin {} µs",
+        "{} {processes}, {} and {} each · {journal}\n\
+         {} runner · window {} slots · batches to {} KiB · spin {} µs",
         cluster.replicas,
         things(u64::from(cluster.cores), "core"),
         things(u64::from(cluster.rings), "ring"),
@@ -206,7 +207,7 @@ fn stages(row: &Measurement) -> String {
     };
     let cells: Vec<Vec<String>> = row.stages.iter().map(cells).collect();
     let table = table(&["stage", "p50", "p99", "times"], &cells);
-    format!("\nwhere the microseconds go, {}\n{table}", title(&row.configuration))
+    format!("\nwhere the microseconds go, {} (warm-up included)\n{table}", title(&row.configuration))
 }
 
 /// Who used the CPUs, in one line.

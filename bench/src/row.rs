@@ -77,7 +77,7 @@ pub(crate) fn measure(
     let room = home.room()?;
     let embedded = configuration.load.load == Load::Embedded;
     progress.step(&format!("{}: starting replicas", title(configuration)));
-    let mut cluster = Cluster::start(&configuration.cluster, embedded, placement, room.path())?;
+    let mut cluster = Cluster::start(&configuration.cluster, embedded, placement, room.path(), progress)?;
     let leaders = cluster.wait_for_leaders()?;
     cluster.place_by_leader(&leaders)?;
     let mut source = Source::start(embedded, &leaders)?;
@@ -94,7 +94,7 @@ pub(crate) fn title(configuration: &Configuration) -> String {
     let Configuration { cluster, load } = configuration;
     let rings = match cluster.rings {
         1 => String::new(),
-        rings => format!(", {rings} rings on {} cores", cluster.cores),
+        rings => format!(", {rings} rings on {}", format::things(u64::from(cluster.cores), "core")),
     };
     format!("{} in flight, {} B{rings}", format::count(load.outstanding), load.payload)
 }
@@ -107,7 +107,7 @@ impl Source {
             return if together { Ok(Source::Embedded(NodeId(leader))) } else { Err(RowError::SplitLeaders) };
         }
         let mut client = Child::start("client", "client")?;
-        client.wait_ready()?;
+        client.wait_ready(|| ())?;
         Ok(Source::Client(client))
     }
 
@@ -212,14 +212,9 @@ fn drive(
 
 impl Sample {
     fn take(cluster: &Cluster, source: &Source) -> Result<Sample, RowError> {
-        let hosts = cluster.pids();
-        let name = |index: usize| {
-            if hosts.len() == 1 { "replicas".to_owned() } else { format!("replica {}", index + 1) }
-        };
-        let mut processes: Vec<(String, u32)> =
-            hosts.iter().enumerate().map(|(index, &pid)| (name(index), pid)).collect();
+        let mut processes = cluster.processes();
         if let Source::Client(client) = source {
-            processes.push(("client".to_owned(), client.pid()));
+            processes.push(client.process());
         }
         let time = |(name, pid)| Ok((name, process::cpu_time(pid).map_err(RowError::Cpu)?));
         let cpu = processes.into_iter().map(time).collect::<Result<_, RowError>>()?;

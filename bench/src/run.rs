@@ -1,5 +1,6 @@
 //! `annulus-bench run`: the floor, every row, the report.
 
+use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -10,17 +11,17 @@ use crate::environment::Environment;
 use crate::floor::{self, Floor};
 use crate::home::Home;
 use crate::measurement::{Measurement, Report};
-use crate::placement::{Pin, Placement};
+use crate::placement::{Pin, PinError, Placement};
 use crate::progress::Progress;
 use crate::row::Trial;
 use crate::{process, report, row};
 
 /// Measures what the options ask for. True when every row was verified.
-pub(crate) fn run(options: &RunOptions) -> Result<bool, String> {
-    let rows = options.rows().map_err(|error| error.to_string())?;
+pub(crate) fn run(options: &RunOptions) -> Result<bool, Box<dyn Error>> {
+    let rows = options.rows()?;
     let first = rows.first().ok_or("there is nothing to measure: a list is empty")?;
     let durable = first.cluster.is_durable();
-    let home = Home::choose(options.cluster.dir.as_deref(), durable).map_err(|error| error.to_string())?;
+    let home = Home::choose(options.cluster.dir.as_deref(), durable)?;
     if let Some(path) = &options.json {
         check_writable(path)?;
     }
@@ -38,7 +39,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<bool, String> {
         floors.push(floor);
         for (configuration, placement) in rows.iter().zip(&placements) {
             let trial = Trial { configuration, placement, floor: &floor, run };
-            let measurement = row::measure(trial, &home, &mut progress).map_err(|error| error.to_string())?;
+            let measurement = row::measure(trial, &home, &mut progress)?;
             progress.print(&line(&measurement, options.runs));
             measured.push(measurement);
         }
@@ -53,11 +54,9 @@ pub(crate) fn run(options: &RunOptions) -> Result<bool, String> {
 }
 
 /// `annulus-bench floor`.
-pub(crate) fn floor(options: &FloorOptions) -> Result<bool, String> {
-    let home = Home::choose(options.dir.as_deref(), true).map_err(|error| error.to_string())?;
-    let placement = Pin::Auto
-        .place(usize::from(options.replicas.max(1)), 1, &process::allowed_cpus())
-        .map_err(|error| error.to_string())?;
+pub(crate) fn floor(options: &FloorOptions) -> Result<bool, Box<dyn Error>> {
+    let home = Home::choose(options.dir.as_deref(), true)?;
+    let placement = Pin::Auto.place(usize::from(options.replicas.max(1)), 1, &process::allowed_cpus())?;
     let mut progress = Progress::new();
     let floor = measure_floor(&home, true, &placement, options.spin_us, &mut progress)?;
     progress.finish();
@@ -71,18 +70,27 @@ fn measure_floor(
     placement: &Placement,
     spin_us: u64,
     progress: &mut Progress,
-) -> Result<Floor, String> {
-    progress.step("floor: TCP round trip, durable write");
-    let room = home.room().map_err(|error| error.to_string())?;
-    floor::measure(durable.then(|| room.path()), placement, Duration::from_micros(spin_us))
+) -> Result<Floor, Box<dyn Error>> {
+    let spin = Duration::from_micros(spin_us);
+    progress.step("floor: TCP round trips");
+    let tcp_rtt_us_p50 =
+        floor::tcp_round_trip_us(placement, spin).map_err(|error| format!("the TCP floor: {error}"))?;
+    let mut floor = Floor { tcp_rtt_us_p50, durable_write_us_p50: None };
+    if durable {
+        progress.step("floor: durable writes");
+        let room = home.room()?;
+        let write_us = floor::durable_write_us(room.path(), placement, spin);
+        floor.durable_write_us_p50 = Some(write_us.map_err(|error| format!("the disk floor: {error}"))?);
+    }
+    Ok(floor)
 }
 
 /// Where each row's processes go.
-fn placements(rows: &[Configuration], pin: &Pin) -> Result<Vec<Placement>, String> {
+fn placements(rows: &[Configuration], pin: &Pin) -> Result<Vec<Placement>, PinError> {
     let allowed = process::allowed_cpus();
     let place = |row: &Configuration| {
         let (replicas, cores) = (usize::from(row.cluster.replicas), usize::from(row.cluster.cores));
-        let mut placement = pin.place(replicas, cores, &allowed).map_err(|error| error.to_string())?;
+        let mut placement = pin.place(replicas, cores, &allowed)?;
         if row.load.load == Load::Embedded {
             placement.client.clear();
         }

@@ -31,7 +31,7 @@ pub(crate) fn verify(
     let restarted = configuration.cluster.is_durable();
     if restarted {
         progress.step("verifying: kill -9, restart");
-        cluster.kill_and_restart()?;
+        cluster.kill_and_restart(progress)?;
     }
     progress.step("verifying: waiting for the replicas to agree");
     let started = Instant::now();
@@ -61,7 +61,8 @@ impl Verdict {
             "without a restart: the journal is VOLATILE"
         };
         let explanation = format!(
-            "all {} acknowledged commands are in the state of all {} replicas, byte for byte, and states are equal ({how})",
+            "all {} acknowledged commands are in the state of all {} replicas, byte for byte, and states are \
+             equal ({how})",
             crate::format::count(acknowledged),
             configuration.cluster.replicas
         );
@@ -106,7 +107,8 @@ fn disagreement(ring: u32, ledgers: &[(u16, Ledger)], sessions: &[SessionResult]
         }
         if ledger != first {
             return Some(format!(
-                "ring {ring}: replica {node} is at slot {} with chain {:016x}, replica {} at slot {} with {:016x}",
+                "ring {ring}: replica {node} is at slot {} with chain {:016x}, replica {} at slot {} with \
+                 {:016x}",
                 ledger.last_slot, ledger.chain, ledgers[0].0, first.last_slot, first.chain
             ));
         }

@@ -1,7 +1,8 @@
 //! The benchmark from end to end, with short loads.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -91,6 +92,41 @@ fn a_volatile_cluster_in_one_process_says_that_it_is_volatile() {
     assert_eq!(json["verified"], true);
     assert!(json["warnings"].to_string().contains("VOLATILE"));
     assert!(json["floor"]["durable_write_us_p50"].is_null());
+}
+
+#[test]
+fn a_benchmark_that_is_killed_leaves_neither_processes_nor_journals() {
+    let directory = directory();
+    let options =
+        ["run", "--outstanding", "16", "--seconds", "30", "--dir", directory.path().to_str().unwrap()];
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_annulus-bench"))
+        .args(options)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the benchmark starts");
+    let is_left = || std::fs::read_dir(directory.path()).expect("it is there").next().is_some();
+    let segments =
+        || walk(directory.path()).iter().any(|path| path.to_string_lossy().contains("node-3/core-0/"));
+    wait_until("replicas write journals", segments);
+    bench.kill().expect("it runs");
+    bench.wait().expect("it ended");
+    wait_until("their journals are gone", || !is_left());
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Every file below `directory`. What vanishes meanwhile is left out.
+fn walk(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Builder {
         self
     }
 
-    /// The most that a journal in memory may hold, over its life. Default: 1 GiB.
+    /// The most that a journal in memory holds; beyond it the oldest segments are forgotten. Default: 1 GiB.
     pub fn memory_bytes_max(mut self, bytes: u64) -> Builder {
         self.settings.memory_bytes_max = bytes;
         self
@@ -134,7 +134,7 @@ impl Builder {
         self
     }
 
-    /// How a core waits. Default: 30 µs of looking, then sleep.
+    /// How a core waits. Default: 100 µs of looking, then sleep.
     pub fn idle(mut self, idle: Idle) -> Builder {
         self.settings.idle = idle;
         self

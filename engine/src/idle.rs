@@ -7,7 +7,8 @@ use annulus_rings::Time;
 /// How a core waits.
 ///
 /// Spinning answers fastest, but replicas that spin on too few CPUs starve one another and the kernel's
-/// own workers. So the default spins for tens of µs, giving the CPU away between looks, and then parks.
+/// own workers. So the default spins for about as long as a disk takes to answer, giving the CPU away
+/// between looks, and then parks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Idle {
     /// How long to look again and again before parking.
@@ -18,7 +19,7 @@ pub struct Idle {
 
 impl Default for Idle {
     fn default() -> Idle {
-        Idle { spin: Duration::from_micros(30), park: true }
+        Idle { spin: Duration::from_micros(100), park: true }
     }
 }
 
@@ -61,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_core_spins_then_parks_and_work_starts_it_over() {
-        let mut idler = Idler::new(Idle::default());
+        let mut idler = Idler::new(Idle { spin: Duration::from_micros(30), park: true });
         assert_eq!(idler.after(Time(0), 1), Next::Turn);
         assert_eq!(idler.after(Time(100), 0), Next::Yield);
         assert_eq!(idler.after(Time(29_000), 0), Next::Yield);

@@ -15,7 +15,7 @@ use crate::ticket::Promise;
 use crate::{Rejected, StateMachine};
 
 /// Builds a state machine on the core that owns it.
-pub(crate) type MachineFactory = Box<dyn FnOnce() -> Box<dyn StateMachine> + Send>;
+pub type MachineFactory = Box<dyn FnOnce() -> Box<dyn StateMachine> + Send>;
 
 /// What other threads ask of a core.
 pub(crate) enum Letter {

@@ -151,3 +151,36 @@ fn every_commit_is_timed_through_every_stage() {
     let statistics = engine.statistics();
     assert!(statistics.journal.flushes >= 50 && statistics.journal.bytes_written > 0, "{statistics:?}");
 }
+
+/// Takes its time over one command.
+struct Slow;
+
+impl annulus::StateMachine for Slow {
+    fn apply(&mut self, committed: annulus::Committed<'_>, _replies: &mut annulus::Replies) {
+        if committed.commands().any(|command| command == b"slow") {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+}
+
+#[test]
+fn a_core_that_stands_still_is_reported_until_it_goes_on() {
+    let cluster = Cluster::start_with(Shape::SMALL, 1, |builder| {
+        builder.stall_after(Duration::from_millis(200)).ring(RingId(9), || Slow)
+    });
+    let engine = &cluster.nodes[0].as_ref().unwrap().engine;
+    let ring = engine.ring(RingId(9)).unwrap();
+    ring.wait_for_leader(PATIENCE).unwrap();
+    let wait_for = |stalled: bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(engine.health()[0].state, CoreState::Stalled(_)) != stalled {
+            assert!(Instant::now() < deadline, "{:?}", engine.health());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_for(false);
+    let slow = ring.propose(b"slow");
+    wait_for(true);
+    assert!(matches!(slow.wait(), Outcome::Committed { .. }));
+    wait_for(false);
+}

@@ -318,10 +318,12 @@ impl<D: Disk> Journal<D> {
         Some(self.place.at())
     }
 
-    /// Keeps segments ready behind the one in use.
+    /// Keeps segments ready behind the one in use. While space was short at the last try, one more is wanted:
+    /// nothing else would show that there is space again.
     fn prepare_ahead(&mut self) {
         let JournalOptions { segment_bytes, segments_ahead, .. } = self.options;
-        self.place.prepare(&mut self.disk, &self.identity, segment_bytes, segments_ahead);
+        let ahead = segments_ahead + usize::from(self.place.is_short());
+        self.place.prepare(&mut self.disk, &self.identity, segment_bytes, ahead);
     }
 
     fn complete(&mut self, completion: Completion) {

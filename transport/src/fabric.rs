@@ -18,6 +18,7 @@ use crate::address::PeerAddress;
 use crate::dialer::Dialer;
 use crate::handshake::{self, Identity};
 use crate::links::{Links, TcpPort};
+use crate::listen::listen;
 use crate::report::{FabricStatistics, PeerReport, Report};
 use crate::wake::{Wake, Waker};
 
@@ -154,7 +155,7 @@ impl TcpFabric {
     /// Any [`FabricError`].
     pub fn start(options: FabricOptions) -> Result<(TcpFabric, Vec<TcpPort>), FabricError> {
         let own = options.nodes.get(&options.node).ok_or(FabricError::NotListed(options.node))?;
-        let listener = listen(own)?;
+        let listener = listen_at(own)?;
         TcpFabric::start_on(listener, options)
     }
 
@@ -275,10 +276,10 @@ fn start_acceptor(control: &Arc<Control>, listener: TcpListener) -> io::Result<(
     Ok((waker, thread))
 }
 
-fn listen(own: &PeerAddress) -> Result<TcpListener, FabricError> {
+fn listen_at(own: &PeerAddress) -> Result<TcpListener, FabricError> {
     let addresses = own.resolve().map_err(|source| FabricError::Resolve { address: own.clone(), source })?;
     let address = addresses[0];
-    TcpListener::bind(address).map_err(|source| match source.kind() {
+    listen(address).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => FabricError::AddressInUse(address),
         io::ErrorKind::AddrNotAvailable => FabricError::NotLocal(address),
         io::ErrorKind::PermissionDenied => FabricError::Forbidden(address),

@@ -33,8 +33,6 @@ pub(crate) struct Connection {
     parser: Parser,
     client: Client,
     pipeline: Pipeline,
-    /// It has been told its last reply: close it when that has its turn.
-    is_leaving: bool,
 }
 
 /// Whether to go on with the next request.
@@ -43,7 +41,7 @@ enum Progress {
     /// The request was not taken: it must be seen again, later.
     Wait,
     /// The request was the last one.
-    Leave,
+    Close,
 }
 
 impl Server {
@@ -63,7 +61,7 @@ impl Server {
             Ok(Request::Data(command)) => return self.propose(turn, client, pipeline, &command),
             Ok(Request::Session(Session::Quit)) => {
                 pipeline.answer(turn.output, |out| reply::status(out, "OK"));
-                return Progress::Leave;
+                return Progress::Close;
             }
             Ok(Request::Session(Session::Info(sections))) => {
                 let text = info::text(sections, &self.nodes, &self.persistence, turn.local);
@@ -137,7 +135,7 @@ impl Protocol for Server {
     ) -> Result<usize, Close> {
         let mut turn = Turn { id, output, local };
         let mut consumed = 0;
-        while !connection.is_leaving {
+        loop {
             let rest = &input[consumed..];
             let progress = match connection.parser.parse(rest) {
                 Ok((bytes, Parsed::Partial)) => return Ok(consumed + bytes),
@@ -150,7 +148,7 @@ impl Protocol for Server {
                 Err(error) => {
                     let message = format!("ERR {error}");
                     connection.pipeline.answer(turn.output, |out| reply::error(out, message.as_bytes()));
-                    (0, Progress::Leave)
+                    (0, Progress::Close)
                 }
             };
             match progress {
@@ -159,14 +157,16 @@ impl Protocol for Server {
                     connection.parser.rewind();
                     return Ok(consumed);
                 }
-                (_, Progress::Leave) => connection.is_leaving = true,
+                (_, Progress::Close) => return Err(Close),
             }
             if connection.pipeline.is_overfull() {
                 return Err(Close);
             }
         }
-        // What is left of the input stays there: it brings us back until the last reply has left.
-        if connection.pipeline.is_empty() { Err(Close) } else { Ok(consumed) }
+    }
+
+    fn is_idle(&self, connection: &Connection) -> bool {
+        connection.pipeline.is_empty()
     }
 
     fn completed(

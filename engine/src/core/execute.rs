@@ -63,7 +63,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         });
     }
 
-    fn change_role(&mut self, index: usize, role: Role, ballot: Ballot) {
+    pub(super) fn change_role(&mut self, index: usize, role: Role, ballot: Ballot) {
         let service = &mut self.service;
         self.stages.stood_down(index);
         self.replicas[index].change_role(role, ballot, |waiter, rejected| {

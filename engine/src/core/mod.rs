@@ -6,49 +6,40 @@
 mod backlog;
 mod execute;
 mod executor;
+mod inputs;
 mod letters;
+mod opening;
 mod replica;
 mod replicas;
 mod restoring;
 mod retrieval;
 mod seal;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod waiter;
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use annulus_rings::{
-    Configuration, Event, Frame, FramePool, Ignored, Incarnation, Input, Kind, Lsn, Message, NodeId, Outbox,
-    RingId, RingOptions, Time,
-};
-use annulus_storage::{Disk, Journal, RecoverError, Unrecovered};
+use annulus_rings::{Event, Input, Lsn, Outbox, RingId, Time};
+use annulus_storage::{Disk, Journal};
 use annulus_transport::{Network, Received};
 
 pub use self::backlog::BatchLimits;
+pub use self::opening::{CoreOptions, CoreParts, RestoreError};
 pub(crate) use self::replicas::Replicas;
-use self::restoring::{RestoreRoom, Restoring};
+use self::restoring::Restoring;
 use self::retrieval::Retrievals;
 pub use self::statistics::{CoreReport, Statistics};
 use self::timers::Timers;
 pub(crate) use self::waiter::Waiter;
 use crate::clock::Clock;
-use crate::mailbox::{MachineFactory, MailboxReceiver};
+use crate::mailbox::MailboxReceiver;
 use crate::stages::Stages;
 use crate::vitals::{End, Vitals};
 use crate::{Local, Replies, Service};
-
-/// What the rings of a core have in common.
-#[derive(Clone, Debug)]
-pub struct CoreOptions {
-    /// The options of every ring, but for its id and the seed of its timeouts, which is mixed with the id.
-    pub ring: RingOptions,
-    /// Bounds of batches and of what waits.
-    pub limits: BatchLimits,
-}
 
 /// One thread's share of a node. See the module.
 pub struct Core<D: Disk, N: Network, C: Clock> {
@@ -64,6 +55,8 @@ pub struct Core<D: Disk, N: Network, C: Clock> {
     outbox: Outbox,
     /// Writes that are not durable, in the journal's order, and whose they are.
     unwritten: VecDeque<(Lsn, u32)>,
+    /// Bytes taken on for the journal since it was last given something: it does not know of them yet.
+    admitted_bytes: usize,
     received: Vec<Received>,
     timers: Timers,
     retrievals: Retrievals,
@@ -78,112 +71,7 @@ pub struct Core<D: Disk, N: Network, C: Clock> {
     over: Option<End>,
 }
 
-/// What a core is made of.
-pub struct CoreParts<D: Disk, N: Network, C: Clock> {
-    /// Its options.
-    pub options: CoreOptions,
-    /// Its clock.
-    pub clock: C,
-    /// Its journal, not read yet.
-    pub journal: Unrecovered<D>,
-    /// Its connections.
-    pub network: N,
-    /// Its clients on the core.
-    pub service: Option<Box<dyn Service>>,
-}
-
-/// Why a core's journal does not give its rings back.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// The journal cannot be read.
-    #[error(transparent)]
-    Journal(#[from] RecoverError),
-    /// A record that its ring cannot have written.
-    #[error(
-        "record {lsn} of ring {ring} cannot have been written by this version ({why}): this replica must not vote. Use the build that wrote it, or let the node rejoin with an empty directory"
-    )]
-    Record {
-        /// Its position.
-        lsn: Lsn,
-        /// Its ring.
-        ring: RingId,
-        /// What is wrong with it.
-        why: Ignored,
-    },
-}
-
-/// The chunks that frames are cut from.
-const POOL_CHUNK_BYTES: usize = 1 << 20;
-
 impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
-    /// Reads the journal back and makes a core that hosts the `declared` rings. What the journal holds of
-    /// other rings is kept until they are created; a ring that is never created never votes.
-    pub(crate) fn recover(
-        parts: CoreParts<D, N, C>,
-        declared: Vec<(RingId, MachineFactory)>,
-        mailbox: MailboxReceiver,
-        vitals: Arc<Vitals>,
-    ) -> Result<Core<D, N, C>, RestoreError> {
-        let CoreParts { options, clock, journal, network, service } = parts;
-        let mut room = RestoreRoom::new();
-        let mut restoring: HashMap<RingId, Restoring> = HashMap::new();
-        let declared_rings: Vec<RingId> = declared.iter().map(|(ring, _)| *ring).collect();
-        for (ring, machine) in declared {
-            let mut declared = Restoring::new(options.ring(ring));
-            declared.attach(machine(), &mut room);
-            restoring.insert(ring, declared);
-        }
-        let mut refused = None;
-        let journal = journal.recover(|lsn, frame| {
-            let ring = frame.ring();
-            let restoring = restoring.entry(ring).or_insert_with(|| Restoring::new(options.ring(ring)));
-            if let Err(why) = restoring.replay(&frame, &mut room) {
-                refused.get_or_insert(RestoreError::Record { lsn, ring, why });
-            }
-        })?;
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
-        let node = options.ring.node;
-        let peers: Vec<NodeId> =
-            options.ring.configuration.members().iter().copied().filter(|peer| *peer != node).collect();
-        let mut core = Core {
-            outbox: Outbox::new(journal.appended(), FramePool::new(POOL_CHUNK_BYTES)),
-            stages: Stages::new(&peers),
-            options,
-            clock,
-            journal,
-            network,
-            service,
-            mailbox,
-            replicas: Replicas::default(),
-            restoring,
-            unwritten: VecDeque::new(),
-            received: Vec::new(),
-            timers: Timers::default(),
-            retrievals: Retrievals::default(),
-            events: Vec::new(),
-            replies: Replies::default(),
-            query_reply: Vec::new(),
-            statistics: Statistics::default(),
-            vitals,
-            stopping: false,
-            over: None,
-        };
-        let now = core.clock.now();
-        for ring in declared_rings {
-            core.host(ring, now);
-        }
-        Ok(core)
-    }
-
-    /// Names the eventfd that everything which a parked core waits for signals.
-    pub(crate) fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()> {
-        self.journal.register_wake(eventfd)?;
-        self.network.register_wake(eventfd)?;
-        self.service.as_mut().map_or(Ok(()), |service| service.register_wake(eventfd))
-    }
-
     /// Takes one turn at a time of the clock, and tells how much there was to do.
     ///
     /// What the rings' inputs caused leaves before the state machines run, so that a follower's journal and
@@ -226,6 +114,14 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         self.network.prepare_park() || self.service.as_mut().is_some_and(|service| service.prepare_park())
     }
 
+    /// Why the core has failed and takes no more turns, if it has.
+    pub fn failure(&self) -> Option<&str> {
+        match &self.over {
+            Some(End::Failed(message)) => Some(message),
+            Some(End::Stopped) | None => None,
+        }
+    }
+
     /// Why the core takes no more turns, once it does not.
     pub(crate) fn over(&self) -> Option<&End> {
         self.over.as_ref()
@@ -251,100 +147,19 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         self.over = Some(end);
     }
 
-    /// Network: hands every frame to the ring that it is for.
-    fn receive(&mut self, now: Time) -> usize {
-        let mut received = std::mem::take(&mut self.received);
-        let work = self.network.poll(now, &mut received);
-        for Received { from, frame, at } in received.drain(..) {
-            self.receive_frame(from, frame, at);
-        }
-        self.received = received;
-        work
-    }
-
-    fn receive_frame(&mut self, from: NodeId, frame: Frame, at: Time) {
-        let Some(index) = self.replicas.find(frame.ring()) else {
-            self.statistics.frames_without_ring += 1;
-            return;
-        };
-        let kind = frame.kind();
-        // Only what is appended needs room; the rest is a header's worth at the most (M1).
-        if matches!(kind, Kind::Accept | Kind::Learn) && !self.journal.has_room(frame.len()) {
-            self.statistics.frames_without_room += 1;
-            return;
-        }
-        if kind == Kind::Accepted && self.replicas[index].is_leader() {
-            self.time_vote(index, from, &frame, at);
-        }
-        self.step(index, at, Input::Frame(frame));
-    }
-
-    /// Splits the round trip of a vote into the wire and the peer's disk.
-    fn time_vote(&mut self, index: usize, from: NodeId, frame: &Frame, at: Time) {
-        let header = frame.header();
-        if header.ballot != self.replicas[index].ring.ballot() {
-            return;
-        }
-        if let Ok(Message::Accepted { last, durable_ns, .. }) = Message::decode(&header) {
-            self.stages.voted(index, from, last, durable_ns, at);
-        }
-    }
-
-    /// Journal: tells the rings how far their writes are durable, and brings what was read back for peers.
-    fn write_back(&mut self, now: Time) -> usize {
-        let persisted = match self.journal.poll() {
-            Ok(persisted) => persisted,
-            Err(poisoned) => {
-                tracing::error!(%poisoned, "the journal cannot be trusted any more: this core stops");
-                self.stop(End::Failed(poisoned.to_string()));
-                return 1;
-            }
-        };
-        let mut work = 0;
-        while let Some(&(lsn, index)) = self.unwritten.front()
-            && lsn <= persisted
-        {
-            self.unwritten.pop_front();
-            // One step per ring and run of its writes: the last of a run covers those before.
-            let next_is_same =
-                self.unwritten.front().is_some_and(|next| next.1 == index && next.0 <= persisted);
-            if !next_is_same {
-                self.step(index as usize, now, Input::Persisted(lsn));
-            }
-            work += 1;
-        }
-        while let Some(retrieved) = self.journal.retrieved() {
-            if let Some((ring, input)) = self.retrievals.finished(retrieved)
-                && let Some(index) = self.replicas.find(ring)
-            {
-                self.step(index, now, input);
-            }
-            work += 1;
-        }
-        self.retrievals.start(&mut self.journal);
-        work
-    }
-
-    /// Timers: ticks the rings whose deadline has passed.
-    fn expire(&mut self, now: Time) -> usize {
-        let mut work = 0;
-        while let Some(index) = self.timers.expired(now) {
-            if self.replicas[index].deadline() <= now {
-                self.step(index, now, Input::Tick);
-                work += 1;
-            } else {
-                self.timers.schedule(index, self.replicas[index].deadline());
-            }
-        }
-        work
-    }
-
     /// One transition of one ring.
     fn step(&mut self, index: usize, now: Time, input: Input) {
         self.replicas.activate(index);
         if self.replicas[index].ring.step(now, input, &mut self.outbox).is_err() {
             self.statistics.inputs_ignored += 1;
         }
+    }
+
+    /// Whether the journal has room for `bytes` beside everything that this turn has taken on (M1).
+    fn admit(&mut self, bytes: usize) -> bool {
+        let has_room = self.journal.has_room(self.admitted_bytes + bytes);
+        self.admitted_bytes += if has_room { bytes } else { 0 };
+        has_room
     }
 
     /// Performs what the rings want sent and written: one gathered send per peer, one group write.
@@ -364,6 +179,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             let index = self.replicas.find(append.ring).expect("only rings of this core append");
             self.unwritten.push_back((append.lsn, index as u32));
         }
+        self.admitted_bytes = 0;
         self.journal.submit();
     }
 
@@ -424,24 +240,5 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             stopping: self.stopping,
             refused_full: false,
         }
-    }
-}
-
-impl CoreOptions {
-    /// The options of one ring.
-    pub fn ring(&self, ring: RingId) -> RingOptions {
-        // Rings of one node must not stand for election in step.
-        let seed = self.ring.seed ^ u64::from(ring.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        RingOptions { ring, seed, ..self.ring.clone() }
-    }
-
-    /// The members of every ring.
-    pub fn configuration(&self) -> &Configuration {
-        &self.ring.configuration
-    }
-
-    /// The life of this node's disk.
-    pub fn incarnation(&self) -> Incarnation {
-        self.ring.incarnation
     }
 }

@@ -17,7 +17,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         for position in 0..self.replicas.active_count() {
             let index = self.replicas.active_at(position);
             while let Some(bytes) = self.replicas[index].sealable()
-                && self.journal.has_room(bytes + HEADER_BYTES)
+                && self.admit(bytes + HEADER_BYTES)
             {
                 let clock = &self.clock;
                 let (at, wall_ns) = *clocks.get_or_insert_with(|| (clock.now(), clock.wall_ns()));

@@ -1,6 +1,7 @@
 //! Clients that live on a core: no channel, no lock, no allocation per command.
 
 mod connection;
+mod protocol;
 mod tcp;
 
 use std::io;
@@ -9,7 +10,8 @@ use std::os::fd::RawFd;
 use annulus_rings::Time;
 
 pub use self::connection::ConnectionId;
-pub use self::tcp::{Close, Protocol, TcpService, TcpServiceOptions};
+pub use self::protocol::{Close, Protocol, TcpServiceOptions};
+pub use self::tcp::TcpService;
 use crate::{Completion, Local};
 
 /// Something that proposes from the core itself: a server for clients' sockets, a load generator.

@@ -7,59 +7,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use annulus_transport::{Interest, Readiness, Token};
 
 use super::connection::{Connection, ConnectionId, Flow, Found};
+use super::protocol::{Protocol, TcpServiceOptions};
 use crate::{Completion, Local, Service};
-
-/// What clients speak.
-pub trait Protocol: 'static {
-    /// What is kept of a connection.
-    type Connection: Default;
-
-    /// Consumes whole requests from the front of `input` and returns how many bytes those were. It may
-    /// propose, under [`ConnectionId::tag`], and may answer at once by appending to `output`.
-    ///
-    /// When a proposal is refused as `Full`, stop before that request: the rest comes again later.
-    ///
-    /// # Errors
-    /// [`Close`] ends the connection after the output has been sent.
-    fn receive(
-        &mut self,
-        connection: &mut Self::Connection,
-        id: ConnectionId,
-        input: &[u8],
-        output: &mut Vec<u8>,
-        local: &mut Local<'_>,
-    ) -> Result<usize, Close>;
-
-    /// A proposal has ended. Those of one ring come in the order in which they were made.
-    fn completed(
-        &mut self,
-        connection: &mut Self::Connection,
-        tag: u32,
-        completion: Completion<'_>,
-        output: &mut Vec<u8>,
-    );
-}
-
-/// End the connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Close;
-
-/// Bounds of a [`TcpService`].
-#[derive(Clone, Copy, Debug)]
-pub struct TcpServiceOptions {
-    /// Connections; more are closed at once. At most 65536.
-    pub connections_max: usize,
-    /// The largest request, and the most that is read ahead of a protocol that waits.
-    pub input_bytes_max: usize,
-    /// While more than this waits to be sent to a client, nothing is read from it.
-    pub output_bytes_max: usize,
-}
-
-impl Default for TcpServiceOptions {
-    fn default() -> TcpServiceOptions {
-        TcpServiceOptions { connections_max: 4096, input_bytes_max: 2 << 20, output_bytes_max: 1 << 20 }
-    }
-}
 
 /// Serves a [`Protocol`] on a core. See [`Service`].
 ///
@@ -113,7 +62,7 @@ impl<P: Protocol> TcpService<P> {
         protocol: P,
         options: TcpServiceOptions,
     ) -> io::Result<TcpService<P>> {
-        let listener = TcpListener::bind(address)?;
+        let listener = annulus_transport::listen(address)?;
         listener.set_nonblocking(true)?;
         let mut readiness = Readiness::new(READINESS_ENTRIES)?;
         let listener_token = readiness.add(listener.as_raw_fd());
@@ -283,7 +232,12 @@ impl<P: Protocol> TcpService<P> {
         if !connection.hot {
             return (0, false);
         }
-        if connection.flow == Flow::Closing || connection.output_bytes() > self.options.output_bytes_max {
+        if connection.flow == Flow::Closing {
+            // It closes with its last write.
+            connection.hot = false;
+            return (0, false);
+        }
+        if connection.output_bytes() > self.options.output_bytes_max {
             // The client does not read: neither do we. Room to write brings it back.
             connection.hot = false;
             let token = connection.token;
@@ -294,7 +248,9 @@ impl<P: Protocol> TcpService<P> {
         let found = if is_refused { Found::Nothing } else { connection.read(self.options.input_bytes_max) };
         match found {
             Found::End => {
-                self.close(index);
+                connection.flow = Flow::Closing;
+                connection.hot = false;
+                self.mark_dirty(index);
                 return (1, false);
             }
             Found::Bytes(_) => connection.idle_turns = 0,
@@ -348,7 +304,9 @@ impl<P: Protocol> TcpService<P> {
         connection.dirty = false;
         let token = connection.token;
         match connection.write() {
-            Ok(true) if connection.flow == Flow::Closing => self.close(index),
+            Ok(true) if connection.flow == Flow::Closing && self.protocol.is_idle(&connection.state) => {
+                self.close(index);
+            }
             Ok(true) => {}
             Ok(false) => self.arm(token, Interest::Writable),
             Err(_) => self.close(index),
@@ -371,7 +329,7 @@ impl<P: Protocol> Service for TcpService<P> {
         let Some(connection) = entry.connection.as_mut() else { return };
         let (state, _, output) = connection.parts();
         self.protocol.completed(state, tag, completion, output);
-        if !output.is_empty() {
+        if !output.is_empty() || connection.flow == Flow::Closing {
             self.mark_dirty(id.index);
         }
     }

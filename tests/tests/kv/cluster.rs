@@ -25,6 +25,8 @@ pub struct Cluster {
 pub struct Node {
     /// Where it serves clients.
     pub port: u16,
+    /// Where it listens for the others.
+    peer_port: u16,
     process: Arc<Mutex<Option<Child>>>,
 }
 
@@ -41,12 +43,12 @@ impl Cluster {
             entries.collect::<Vec<_>>().join(",")
         };
         let (peers, clients) = ports.split_at(NODES);
-        let node = |&port| Node { port, process: Arc::default() };
+        let node = |(&port, &peer_port)| Node { port, peer_port, process: Arc::default() };
         let cluster = Cluster {
             directory: tempfile::tempdir().expect("a temporary directory"),
             peers: list(peers),
             clients: list(clients),
-            nodes: clients.iter().map(node).collect(),
+            nodes: clients.iter().zip(peers).map(node).collect(),
         };
         (0..NODES).for_each(|index| cluster.start_node(index));
         cluster
@@ -83,11 +85,15 @@ impl Cluster {
 
     /// One field of what a node says in `INFO`, when it answers.
     pub fn info(&self, index: usize, field: &str) -> Option<String> {
-        let mut client = Client::connect(self.nodes[index].port).ok()?;
-        let Ok(Reply::Bulk(Some(info))) = client.call(&[b"INFO"]) else { return None };
-        let info = String::from_utf8(info).expect("INFO is text");
+        let info = self.whole_info(index)?;
         let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.map(str::to_owned)
+    }
+
+    fn whole_info(&self, index: usize) -> Option<String> {
+        let mut client = Client::connect(self.nodes[index].port).ok()?;
+        let Ok(Reply::Bulk(Some(info))) = client.call(&[b"INFO"]) else { return None };
+        Some(String::from_utf8(info).expect("INFO is text"))
     }
 
     /// Waits until `look` finds something, and no longer than anything takes.
@@ -102,22 +108,29 @@ impl Cluster {
         }
     }
 
-    /// What the nodes said.
+    /// What the nodes said, and say.
     fn logs(&self) -> String {
         let log = |index: usize| {
             let path = self.directory.path().join(format!("node-{}.log", index + 1));
-            format!("--- node {}\n{}", index + 1, std::fs::read_to_string(path).unwrap_or_default())
+            let (log, info) = (std::fs::read_to_string(path), self.whole_info(index));
+            format!("--- node {}\n{}\n{}", index + 1, log.unwrap_or_default(), info.unwrap_or_default())
         };
         (0..NODES).map(log).collect()
     }
 }
 
 impl Node {
-    /// Ends the process as `kill -9` does: it has no chance to do anything.
+    /// Ends the process as `kill -9` does: it has no chance to do anything. When this returns, the node can
+    /// be started again: a process that used `io_uring` is gone some milliseconds before its sockets are.
     pub fn kill(&self) {
         if let Some(mut process) = self.process.lock().expect("no test thread failed").take() {
             process.kill().expect("the process can be killed");
             process.wait().expect("it was a child");
+            let start = Instant::now();
+            while !is_free(self.port) || !is_free(self.peer_port) {
+                assert!(start.elapsed() < PATIENCE, "the sockets of a dead process are closed");
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 }
@@ -126,6 +139,10 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.nodes.iter().for_each(Node::kill);
     }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// Ports that nobody listens on at the moment: for peers, then for clients.

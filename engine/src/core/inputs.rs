@@ -1,0 +1,99 @@
+//! What a turn takes in: frames of peers, completions of the journal, deadlines.
+
+use annulus_rings::{Frame, Input, Kind, Message, NodeId, Time};
+use annulus_storage::Disk;
+use annulus_transport::{Network, Received};
+
+use super::Core;
+use crate::clock::Clock;
+use crate::vitals::End;
+
+impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
+    /// Network: hands every frame to the ring that it is for.
+    pub(super) fn receive(&mut self, now: Time) -> usize {
+        let mut received = std::mem::take(&mut self.received);
+        let work = self.network.poll(now, &mut received);
+        for Received { from, frame, at } in received.drain(..) {
+            self.receive_frame(from, frame, at);
+        }
+        self.received = received;
+        work
+    }
+
+    fn receive_frame(&mut self, from: NodeId, frame: Frame, at: Time) {
+        let Some(index) = self.replicas.find(frame.ring()) else {
+            self.statistics.frames_without_ring += 1;
+            return;
+        };
+        let kind = frame.kind();
+        // Only what is appended needs room; the rest is a header's worth at the most (M1).
+        if matches!(kind, Kind::Accept | Kind::Learn) && !self.admit(frame.len()) {
+            self.statistics.frames_without_room += 1;
+            return;
+        }
+        if kind == Kind::Accepted && self.replicas[index].is_leader() {
+            self.time_vote(index, from, &frame, at);
+        }
+        self.step(index, at, Input::Frame(frame));
+    }
+
+    /// Splits the round trip of a vote into the wire and the peer's disk.
+    fn time_vote(&mut self, index: usize, from: NodeId, frame: &Frame, at: Time) {
+        let header = frame.header();
+        if header.ballot != self.replicas[index].ring.ballot() {
+            return;
+        }
+        if let Ok(Message::Accepted { last, durable_ns, .. }) = Message::decode(&header) {
+            self.stages.voted(index, from, last, durable_ns, at);
+        }
+    }
+
+    /// Journal: tells the rings how far their writes are durable, and brings what was read back for peers.
+    pub(super) fn write_back(&mut self, now: Time) -> usize {
+        let persisted = match self.journal.poll() {
+            Ok(persisted) => persisted,
+            Err(poisoned) => {
+                tracing::error!(%poisoned, "the journal cannot be trusted any more: this core stops");
+                self.stop(End::Failed(poisoned.to_string()));
+                return 1;
+            }
+        };
+        let mut work = 0;
+        while let Some(&(lsn, index)) = self.unwritten.front()
+            && lsn <= persisted
+        {
+            self.unwritten.pop_front();
+            // One step per ring and run of its writes: the last of a run covers those before.
+            let next_is_same =
+                self.unwritten.front().is_some_and(|next| next.1 == index && next.0 <= persisted);
+            if !next_is_same {
+                self.step(index as usize, now, Input::Persisted(lsn));
+            }
+            work += 1;
+        }
+        while let Some(retrieved) = self.journal.retrieved() {
+            if let Some((ring, input)) = self.retrievals.finished(retrieved)
+                && let Some(index) = self.replicas.find(ring)
+            {
+                self.step(index, now, input);
+            }
+            work += 1;
+        }
+        self.retrievals.start(&mut self.journal);
+        work
+    }
+
+    /// Timers: ticks the rings whose deadline has passed.
+    pub(super) fn expire(&mut self, now: Time) -> usize {
+        let mut work = 0;
+        while let Some(index) = self.timers.expired(now) {
+            if self.replicas[index].deadline() <= now {
+                self.step(index, now, Input::Tick);
+                work += 1;
+            } else {
+                self.timers.schedule(index, self.replicas[index].deadline());
+            }
+        }
+        work
+    }
+}

@@ -1,0 +1,162 @@
+//! How a core comes to be: its journal is read back before anything else happens.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use annulus_rings::{FramePool, Ignored, Lsn, NodeId, Outbox, RingId, RingOptions};
+use annulus_storage::{Disk, RecoverError, Unrecovered};
+use annulus_transport::{Doorbell, Network, Waker};
+
+use super::replicas::Replicas;
+use super::restoring::{RestoreRoom, Restoring};
+use super::retrieval::Retrievals;
+use super::statistics::Statistics;
+use super::timers::Timers;
+use super::{BatchLimits, Core};
+use crate::clock::Clock;
+use crate::mailbox::{MachineFactory, MailboxReceiver, mailbox};
+use crate::stages::Stages;
+use crate::vitals::Vitals;
+use crate::{Replies, Service};
+
+/// What the rings of a core have in common.
+#[derive(Clone, Debug)]
+pub struct CoreOptions {
+    /// The options of every ring, but for its id and the seed of its timeouts, which is mixed with the id.
+    pub ring: RingOptions,
+    /// Bounds of batches and of what waits.
+    pub limits: BatchLimits,
+}
+
+/// What a core is made of.
+pub struct CoreParts<D: Disk, N: Network, C: Clock> {
+    /// Its options.
+    pub options: CoreOptions,
+    /// Its clock.
+    pub clock: C,
+    /// Its journal, not read yet.
+    pub journal: Unrecovered<D>,
+    /// Its connections.
+    pub network: N,
+    /// Its clients on the core.
+    pub service: Option<Box<dyn Service>>,
+}
+
+/// Why a core's journal does not give its rings back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] RecoverError),
+    /// A record that its ring cannot have written.
+    #[error(
+        "record {lsn} of ring {ring} cannot have been written by this version ({why}): this replica must not vote. Use the build that wrote it, or let the node rejoin with an empty directory"
+    )]
+    Record {
+        /// Its position.
+        lsn: Lsn,
+        /// Its ring.
+        ring: RingId,
+        /// What is wrong with it.
+        why: Ignored,
+    },
+}
+
+/// The chunks that frames are cut from.
+const POOL_CHUNK_BYTES: usize = 1 << 20;
+
+impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
+    /// A core without an engine around it, for whoever calls [`turn`](Self::turn) himself: its rings are
+    /// those given, and its clients are its service.
+    ///
+    /// # Errors
+    /// The journal does not give the rings back.
+    pub fn open(
+        parts: CoreParts<D, N, C>,
+        rings: Vec<(RingId, MachineFactory)>,
+    ) -> Result<Core<D, N, C>, RestoreError> {
+        let nobody = Waker::from(Arc::new(Doorbell::new()));
+        let (_, letters) = mailbox(parts.options.limits.queue_bytes_max, nobody);
+        Core::recover(parts, rings, letters, Arc::default())
+    }
+
+    /// Reads the journal back and makes a core that hosts the `declared` rings. What the journal holds of
+    /// other rings is kept until they are created; a ring that is never created never votes.
+    pub(crate) fn recover(
+        parts: CoreParts<D, N, C>,
+        declared: Vec<(RingId, MachineFactory)>,
+        mailbox: MailboxReceiver,
+        vitals: Arc<Vitals>,
+    ) -> Result<Core<D, N, C>, RestoreError> {
+        let CoreParts { options, clock, journal, network, service } = parts;
+        let mut room = RestoreRoom::new();
+        let mut restoring: HashMap<RingId, Restoring> = HashMap::new();
+        let declared_rings: Vec<RingId> = declared.iter().map(|(ring, _)| *ring).collect();
+        for (ring, machine) in declared {
+            let mut declared = Restoring::new(options.ring(ring));
+            declared.attach(machine(), &mut room);
+            restoring.insert(ring, declared);
+        }
+        let mut refused = None;
+        let journal = journal.recover(|lsn, frame| {
+            let ring = frame.ring();
+            let restoring = restoring.entry(ring).or_insert_with(|| Restoring::new(options.ring(ring)));
+            if let Err(why) = restoring.replay(&frame, &mut room) {
+                refused.get_or_insert(RestoreError::Record { lsn, ring, why });
+            }
+        })?;
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        let node = options.ring.node;
+        let peers: Vec<NodeId> =
+            options.ring.configuration.members().iter().copied().filter(|peer| *peer != node).collect();
+        let mut core = Core {
+            outbox: Outbox::new(journal.appended(), FramePool::new(POOL_CHUNK_BYTES)),
+            stages: Stages::new(&peers),
+            options,
+            clock,
+            journal,
+            network,
+            service,
+            mailbox,
+            replicas: Replicas::default(),
+            restoring,
+            unwritten: VecDeque::new(),
+            admitted_bytes: 0,
+            received: Vec::new(),
+            timers: Timers::default(),
+            retrievals: Retrievals::default(),
+            events: Vec::new(),
+            replies: Replies::default(),
+            query_reply: Vec::new(),
+            statistics: Statistics::default(),
+            vitals,
+            stopping: false,
+            over: None,
+        };
+        let now = core.clock.now();
+        for ring in declared_rings {
+            core.host(ring, now);
+        }
+        Ok(core)
+    }
+
+    /// Names the eventfd that everything which a parked core waits for signals.
+    pub(crate) fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()> {
+        self.journal.register_wake(eventfd)?;
+        self.network.register_wake(eventfd)?;
+        self.service.as_mut().map_or(Ok(()), |service| service.register_wake(eventfd))
+    }
+}
+
+impl CoreOptions {
+    /// The options of one ring.
+    pub fn ring(&self, ring: RingId) -> RingOptions {
+        // Rings of one node must not stand for election in step.
+        let seed = self.ring.seed ^ u64::from(ring.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        RingOptions { ring, seed, ..self.ring.clone() }
+    }
+}

@@ -1,0 +1,126 @@
+//! M2: a core under a steady load asks the allocator for nothing.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::RawFd;
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+
+use annulus::{
+    Committed, Completion, Engine, JournalKind, Local, NodeId, Replies, Runner, Service, StateMachine,
+};
+use common::{PATIENCE, RING};
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Counter(u64);
+
+impl StateMachine for Counter {
+    fn apply(&mut self, committed: Committed<'_>, replies: &mut Replies) {
+        for _command in committed.commands() {
+            self.0 += 1;
+            replies.push(&self.0.to_le_bytes());
+        }
+    }
+}
+
+/// Keeps 200 commands under way and looks at the allocator when it is warm and at the end.
+struct Load {
+    proposed: u64,
+    completed: u64,
+    warm: Option<u64>,
+    done: Option<Sender<u64>>,
+}
+
+const WARM_AFTER: u64 = 600_000;
+const TOTAL: u64 = 1_200_000;
+
+impl Service for Load {
+    fn turn(&mut self, local: &mut Local<'_>) -> usize {
+        let mut taken = 0;
+        while self.proposed - self.completed < 200 && self.proposed < TOTAL {
+            if local.propose(RING, self.proposed, &[7; 64]).is_err() {
+                break;
+            }
+            self.proposed += 1;
+            taken += 1;
+        }
+        taken
+    }
+
+    fn completed(&mut self, _tag: u64, completion: Completion<'_>) {
+        assert!(matches!(completion, Completion::Committed { .. }));
+        self.completed += 1;
+        let now = ALLOCATIONS.with(Cell::get);
+        if self.completed == WARM_AFTER {
+            self.warm = Some(now);
+        }
+        if self.completed == TOTAL
+            && let (Some(done), Some(warm)) = (self.done.take(), self.warm)
+        {
+            done.send(now - warm).unwrap();
+        }
+    }
+
+    fn flush(&mut self) {}
+
+    fn prepare_park(&mut self) -> bool {
+        self.proposed < TOTAL
+    }
+
+    fn register_wake(&mut self, _eventfd: RawFd) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_steady_turn_of_a_core_allocates_nothing() {
+    let (done, allocations) = channel();
+    let done = Mutex::new(Some(done));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let engine = Engine::builder()
+        .node(NodeId(1))
+        .peer(NodeId(1), listener.local_addr().unwrap())
+        .listener(listener)
+        .journal(JournalKind::Memory)
+        .memory_bytes_max(64 << 20)
+        .segment_bytes(8 << 20)
+        .runner(Runner::Thread)
+        .service(move |_| {
+            let done = done.lock().unwrap().take();
+            Ok(Box::new(Load { proposed: 0, completed: 0, warm: None, done }))
+        })
+        .ring(RING, || Counter(0))
+        .start()
+        .unwrap();
+    let allocations = allocations.recv_timeout(PATIENCE).expect("the load ends");
+    let batches = engine.statistics().batches_proposed;
+    // What is left: the journal makes and indexes a segment now and then.
+    assert!(allocations < batches / 20, "{allocations} allocations in about {} batches", batches / 2);
+}
