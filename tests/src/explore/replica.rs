@@ -152,7 +152,8 @@ impl Replica {
             for event in std::mem::take(&mut out.events) {
                 let input = match event {
                     Event::Chosen { slot, frame, .. } => {
-                        assert_eq!(slot.0, self.reported.len() as u64, "L4: the next slot is reported");
+                        let is_next = slot.0 == self.reported.len() as u64;
+                        assert!(is_next, "L4: {slot:?} is not the next to be reported");
                         self.reported.push(frame.value());
                         Input::Executed(slot)
                     }
@@ -174,7 +175,7 @@ impl Replica {
 
     /// G3, P1: a ballot is led by its owner, and never again after a restart.
     fn lead(&mut self, ballot: Ballot) {
-        assert_eq!(ballot.node, self.ring.options().node, "G3: it leads in its own ballot");
+        assert!(ballot.node == self.ring.options().node, "G3: {ballot} is led by another");
         let earlier = self.led.iter().find(|(led, _)| *led == ballot);
         assert!(earlier.is_none_or(|(_, life)| *life == self.restarts), "P1: {ballot} is led again");
         if earlier.is_none() {
