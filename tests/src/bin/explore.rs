@@ -30,7 +30,6 @@ fn main() -> ExitCode {
         states_max: number("ANNULUS_STATES", 1_000_000),
         time_max: usual.time_max,
     };
-    println!("{bounds:?}");
     match explore(bounds) {
         Ok(report) => {
             println!("{report}");
