@@ -53,7 +53,16 @@ impl Entry {
         let value = frame.value();
         Entry { frame, ballot, value, lsn, votes: Votes::NONE, chosen: false, sent }
     }
+
+    /// What keeping the frame is taken to cost. A small one lies in a buffer that others share and keeps all
+    /// of it, so it counts for more than its size (M1).
+    fn retained_bytes(&self) -> usize {
+        self.frame.len().max(RETAINED_BYTES_MIN)
+    }
 }
+
+/// The least that a retained frame counts for.
+const RETAINED_BYTES_MIN: usize = 4096;
 
 impl Log {
     /// An empty log that keeps at most `retain_bytes_max` of executed slots.
@@ -154,7 +163,7 @@ impl Log {
         requires!(L4, slot == self.executed);
         requires!(L4, slot < self.chosen);
         self.executed = slot.next();
-        self.retained_bytes += self.get(slot).map_or(0, |entry| entry.frame.len());
+        self.retained_bytes += self.get(slot).map_or(0, Entry::retained_bytes);
         while self.retained_bytes > self.retain_bytes_max && self.is_front_in_journal() {
             self.drop_front();
         }
@@ -184,7 +193,7 @@ impl Log {
 
     fn drop_front(&mut self) {
         let entry = self.entries.pop_front().flatten().expect("no holes below the executed slot");
-        self.retained_bytes -= entry.frame.len();
+        self.retained_bytes -= entry.retained_bytes();
         self.floor = self.floor.next();
         self.durable = self.durable.max(self.floor);
     }

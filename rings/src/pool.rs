@@ -18,6 +18,8 @@ pub struct FramePool {
 
 /// Chunks that wait to be reclaimed, at the most.
 const SPENT_MAX: usize = 64;
+/// How many of them are looked at when a chunk is needed.
+const RECLAIM_TRIES: usize = 4;
 
 impl FramePool {
     /// A pool of chunks of `chunk_bytes` each.
@@ -58,11 +60,13 @@ impl FramePool {
     /// A chunk with at least `bytes` of room.
     fn renew(&mut self, bytes: usize) -> BytesMut {
         let chunk_bytes = self.chunk_bytes.max(bytes);
-        if let Some(mut oldest) = self.spent.pop_front() {
+        // A chunk that somebody holds for long goes to the back, so that it keeps none from coming back.
+        for _ in 0..RECLAIM_TRIES.min(self.spent.len()) {
+            let mut oldest = self.spent.pop_front().expect("as many are there as are tried");
             if oldest.try_reclaim(chunk_bytes) {
                 return oldest;
             }
-            self.spent.push_front(oldest);
+            self.spent.push_back(oldest);
         }
         self.misses += 1;
         BytesMut::with_capacity(chunk_bytes)
@@ -90,5 +94,17 @@ mod tests {
             }
         }
         assert_eq!(pool.misses(), misses, "no allocation after the first rounds");
+    }
+
+    #[test]
+    fn a_frame_that_is_held_for_long_keeps_no_other_chunk_from_coming_back() {
+        let mut pool = FramePool::new(4096);
+        let mut kept = pool.take(100);
+        kept.extend_from_slice(&[7; 100]);
+        for _ in 0..10_000 {
+            pool.take(100).extend_from_slice(&[7; 100]);
+        }
+        assert!(pool.misses() < 5, "{} chunks were allocated", pool.misses());
+        assert_eq!(kept, [7; 100][..]);
     }
 }

@@ -11,6 +11,8 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use annulus_rings::{ClusterId, CoreId, Incarnation, NodeId};
 
@@ -46,7 +48,7 @@ pub struct CoreDirectory {
     begun_mark: PathBuf,
     identity: Identity,
     /// Keeps the lock while anything uses the directory.
-    _lock: Arc<File>,
+    lock: Arc<File>,
 }
 
 impl DataDir {
@@ -97,7 +99,7 @@ impl DataDir {
                 incarnation: self.superblock.incarnation,
                 disk_uuid: self.superblock.disk_uuid,
             },
-            _lock: Arc::clone(&self.lock),
+            lock: Arc::clone(&self.lock),
         }
     }
 
@@ -129,6 +131,11 @@ impl CoreDirectory {
         &self.path
     }
 
+    /// The lock, for whoever writes to the directory by means that outlive the process.
+    pub(crate) fn lock(&self) -> &File {
+        &self.lock
+    }
+
     pub(crate) fn begun_mark(&self) -> &Path {
         &self.begun_mark
     }
@@ -146,14 +153,23 @@ fn core_path(directory: &Path, core: u16) -> PathBuf {
     directory.join(format!("core-{core}"))
 }
 
+/// How long a directory may stay locked before that is an error: a killed process holds it until the kernel
+/// has finished its last writes.
+const IN_USE_MAX: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
+
 fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
     let file = File::options().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(OpenError::io(&path, "opening the lock file"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.into())),
-        Err(TryLockError::Error(error)) => Err(OpenError::io(&path, "locking")(error)),
+    let give_up = Instant::now() + IN_USE_MAX;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(RETRY_INTERVAL),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(directory.into())),
+            Err(TryLockError::Error(error)) => return Err(OpenError::io(&path, "locking")(error)),
+        }
     }
 }
 

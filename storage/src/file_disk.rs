@@ -89,7 +89,8 @@ impl FileDisk {
         let path = directory.path();
         remove_unfinished(path).map_err(OpenError::io(path, "removing unfinished segments"))?;
         let access = Access { direct: supports_direct(path, sync)?, dsync: sync == SyncMode::ODsync };
-        let uring = Uring::new(sync).map_err(OpenError::uring)?;
+        let mut uring = Uring::new(sync).map_err(OpenError::uring)?;
+        uring.hold(directory.lock()).map_err(OpenError::uring)?;
         let wake = WakeFd::default();
         let mut preparer = Preparer::new(path.into(), directory.begun_mark().into(), access);
         let work = move |job: Preparation, stop: &_| preparer.prepare(&job, stop);

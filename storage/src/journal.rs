@@ -394,7 +394,7 @@ impl<D: Disk> Journal<D> {
         if !sound {
             self.statistics.retrieval_faults += 1;
             tracing::error!(segment = at.segment.0, offset = at.offset, "slots cannot be read back");
-            self.retrievals.finish();
+            self.retrievals.abandon();
         }
         self.buffers.put(buffer);
         self.read_on();

@@ -114,7 +114,17 @@ impl Retrievals {
         current.take(identity, at, bytes, durable)
     }
 
-    /// Answers the one at work with what was found so far.
+    /// Answers the one at work with nothing: part of what it wanted cannot be read. What was found may be
+    /// votes that were replaced in the part that is missing, and must not be taught; the asker goes to the
+    /// next member by itself.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(current) = self.waiting.front_mut() {
+            current.found.clear();
+        }
+        self.finish();
+    }
+
+    /// Answers the one at work with what was found.
     pub(crate) fn finish(&mut self) {
         if let Some(current) = self.waiting.pop_front() {
             let Retrieval { token, slots, found, .. } = current;

@@ -82,6 +82,13 @@ impl Uring {
         Ok(())
     }
 
+    /// Holds the directory's lock until the kernel is done with this ring's writes. When the process is
+    /// killed, a write under way may still land after the process is gone: nobody may recover the directory
+    /// before that, or the write could land on top of what was written since.
+    pub(crate) fn hold(&mut self, lock: &File) -> io::Result<()> {
+        self.ring.submitter().register_files(&[lock.as_raw_fd()])
+    }
+
     /// Signals `eventfd` at every completion.
     pub(crate) fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()> {
         let submitter = self.ring.submitter();
@@ -241,6 +248,8 @@ impl Drop for Uring {
                 return;
             }
         }
+        // Nothing is under way: the lock goes now, not whenever the kernel takes the ring down.
+        let _ = self.ring.submitter().unregister_files();
     }
 }
 

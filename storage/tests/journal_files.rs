@@ -142,6 +142,22 @@ fn a_damaged_slot_is_never_served() {
     assert_eq!(journal.statistics().retrieval_faults, 1);
 }
 
+#[test]
+fn a_replaced_vote_is_never_served_for_a_damaged_later_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    append(&mut journal, &accept(1, 0, &[1; 9000]));
+    flush(&mut journal);
+    append(&mut journal, &accept(1, 0, &[2; 9000]));
+    flush(&mut journal);
+    let file = File::options().write(true).open(segment(directory.path(), 1)).unwrap();
+    file.write_all_at(b"rot", 4096 + 12288 + 5000).unwrap();
+    file.sync_all().unwrap();
+    journal.retrieve(RingId(1), Slot(0), Slot(1), 1 << 20, 1).unwrap();
+    turn_until(&mut journal, |journal| journal.retrieved().is_some_and(|answer| answer.frames.is_empty()));
+    assert_eq!(journal.statistics().retrieval_faults, 1);
+}
+
 /// What a core parks on.
 fn eventfd() -> File {
     // SAFETY: no memory is passed.
