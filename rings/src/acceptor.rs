@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use crate::frame::ValueId;
-use crate::{Ballot, Lsn, Slot, Time, ensures, invariant, requires};
+use crate::{Ballot, Lsn, Slot, Time, ensures, invariant, mutant, requires};
 
 /// The promise of a replica and everything it owes to somebody after a write.
 ///
 /// Nothing here is sent before [`Acceptor::persisted`] hands it out (A2, A4).
+#[derive(Clone, Hash)]
 pub struct Acceptor {
     promised: Ballot,
     /// Where the journal has the promise, or the vote that implied it.
@@ -17,14 +18,14 @@ pub struct Acceptor {
 }
 
 /// What may be said once the journal has `lsn`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Hash, Debug)]
 struct Owed {
     lsn: Lsn,
     what: Due,
 }
 
 /// What a durable write allows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Due {
     /// To tell the candidate of `ballot` what was accepted from slot `from` on.
     Promise {
@@ -38,7 +39,7 @@ pub enum Due {
 }
 
 /// A vote, as it was cast: what is acknowledged later is this, whatever happened since (A6).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Vote {
     /// The ballot that it was cast in.
     pub ballot: Ballot,
@@ -89,7 +90,9 @@ impl Acceptor {
     /// Casts a vote whose record is at `lsn`: the leader hears of it once that is durable.
     pub fn vote(&mut self, vote: Vote, lsn: Lsn) {
         requires!(A3, vote.ballot >= self.promised);
-        self.promise(vote.ballot, lsn);
+        if !mutant!(VOTE_LEAVES_PROMISE) {
+            self.promise(vote.ballot, lsn);
+        }
         self.owe(lsn, Due::Vote(vote));
         ensures!(A7, self.promised == vote.ballot);
     }
@@ -153,7 +156,8 @@ impl VoteRange {
 
     /// Adds `vote` if it continues the range.
     pub fn extend(&mut self, vote: Vote) -> bool {
-        if vote.ballot != self.ballot || vote.slot != self.last.next() {
+        let is_of_ballot = vote.ballot == self.ballot || mutant!(BALLOTS_MERGED);
+        if !is_of_ballot || vote.slot != self.last.next() && !mutant!(ACKNOWLEDGEMENT_COVERS_GAP) {
             return false;
         }
         self.last = vote.slot;

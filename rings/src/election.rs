@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::configuration::Votes;
-use crate::{Ballot, Configuration, Frame, NodeId, Role, Slot, Time, ensures, requires};
+use crate::{Ballot, Configuration, Frame, NodeId, Role, Slot, Time, ensures, mutant, requires};
 
 use crate::proposer::Leader;
 
 /// What a replica is doing in its ring. Each mode owns the data that means something only in it.
+#[derive(Clone, Hash)]
 pub enum Mode {
     /// Follows a leader, or waits for one.
     Follower(Follower),
@@ -33,6 +34,7 @@ impl Mode {
 }
 
 /// A replica that follows.
+#[derive(Clone, Hash)]
 pub struct Follower {
     /// Who leads, if anybody is known to.
     pub leader: Option<NodeId>,
@@ -52,6 +54,7 @@ impl Follower {
 }
 
 /// A replica that asks for pre-votes.
+#[derive(Clone, Hash)]
 pub struct PreCandidate {
     /// The ballot that it would use.
     pub ballot: Ballot,
@@ -62,6 +65,7 @@ pub struct PreCandidate {
 }
 
 /// A replica in phase 1.
+#[derive(Clone, Hash)]
 pub struct Candidate {
     /// Its ballot.
     pub ballot: Ballot,
@@ -84,7 +88,7 @@ pub struct Candidate {
 }
 
 /// Which parts of one member's promise have arrived.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Hash)]
 struct Parts {
     base: Slot,
     seen: Vec<bool>,
@@ -111,7 +115,7 @@ impl Candidate {
         let header = frame.header();
         requires!(P3, header.ballot < self.ballot);
         let held = self.reported.entry(header.slot).or_insert_with(|| frame.clone());
-        if held.header().ballot < header.ballot {
+        if held.header().ballot < header.ballot && !mutant!(FIRST_REPORT_WINS) {
             *held = frame;
         }
         ensures!(P3, self.reported[&header.slot].header().ballot >= header.ballot);
@@ -121,7 +125,7 @@ impl Candidate {
     /// `base`; true when it is whole.
     pub fn part(&mut self, index: usize, part: u32, parts: u32, base: Slot) -> bool {
         let held = &mut self.parts[index];
-        if held.seen.len() != parts as usize || held.base != base {
+        if held.seen.len() != parts as usize || held.base != base && !mutant!(TWO_ANSWERS_ONE_PROMISE) {
             // The acceptor answered again and learned something in between, so it may have cut its votes
             // differently: parts of two answers never make a promise. Start over.
             *held = Parts { base, seen: vec![false; parts as usize] };
@@ -133,7 +137,7 @@ impl Candidate {
     /// Counts the whole promise of the member at `index`, which knows every slot below `base`.
     pub fn promise(&mut self, index: usize, node: NodeId, base: Slot) {
         self.promises.add(index);
-        if base > self.base {
+        if base > self.base && !mutant!(BASE_IGNORED) {
             self.base = base;
             self.base_source = Some(node);
         }
@@ -149,6 +153,7 @@ impl Candidate {
 pub const PROMISE_PARTS_MAX: u32 = 4096;
 
 /// Draws election timeouts: a fixed sequence for a seed.
+#[derive(Clone)]
 pub struct Jitter(u64);
 
 impl Jitter {
@@ -167,5 +172,20 @@ impl Jitter {
         z ^= z >> 31;
         let least_ns = least.as_nanos() as u64;
         least + Duration::from_nanos(z % least_ns.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Incarnation;
+
+    #[test]
+    fn parts_of_two_answers_never_make_one_promise() {
+        let ballot = Ballot { round: 1, node: NodeId(1), incarnation: Incarnation(1) };
+        let mut candidate = Candidate::new(ballot, Slot(0), 3, Time::NEVER, Time::NEVER);
+        assert!(!candidate.part(1, 0, 2, Slot(0)));
+        assert!(!candidate.part(1, 1, 2, Slot(4)), "the acceptor learned four slots since its first answer");
+        assert!(candidate.part(1, 0, 2, Slot(4)));
     }
 }

@@ -15,6 +15,7 @@ pub mod frame;
 mod ids;
 mod log;
 pub mod message;
+pub mod mutant;
 mod outbox;
 mod pool;
 mod proposer;

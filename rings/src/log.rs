@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::configuration::Votes;
 use crate::frame::ValueId;
-use crate::{Ballot, Frame, Lsn, Slot, Time, ensures, invariant, requires};
+use crate::{Ballot, Frame, Lsn, Slot, Time, ensures, invariant, mutant, requires};
 
 /// The slots from `floor` on.
 ///
@@ -13,6 +13,7 @@ use crate::{Ballot, Frame, Lsn, Slot, Time, ensures, invariant, requires};
 ///   │ retained │ chosen, │ accepted, │ free
 ///   │ executed │ waiting │ or holes  │
 /// ```
+#[derive(Clone, Hash)]
 pub struct Log {
     floor: Slot,
     executed: Slot,
@@ -27,7 +28,7 @@ pub struct Log {
 }
 
 /// What this replica holds of one slot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Hash, Debug)]
 pub struct Entry {
     /// The Accept frame: the value, and the ballot of the highest vote.
     pub frame: Frame,
@@ -126,6 +127,9 @@ impl Log {
         if offset >= self.entries.len() {
             self.entries.resize_with(offset + 1, || None);
         }
+        if mutant!(CHOSEN_ROLLED_BACK) {
+            self.chosen = self.chosen.min(slot);
+        }
         let chosen = entry.chosen || self.get(slot).is_some_and(|held| held.chosen);
         self.entries[offset] = Some(Entry { chosen, ..entry });
     }
@@ -137,7 +141,9 @@ impl Log {
 
     /// Extends the chosen prefix by one slot if the next one is chosen, and tells its frame.
     pub fn advance(&mut self) -> Option<(Slot, Frame)> {
-        let slot = self.chosen;
+        let is_chosen = |slot: &u64| self.get(Slot(*slot)).is_some_and(|entry| entry.chosen);
+        let skipped = mutant!(HOLE_SKIPPED).then(|| (self.chosen.0..self.end().0).find(is_chosen)).flatten();
+        let slot = skipped.map_or(self.chosen, Slot);
         let frame = self.get(slot).filter(|entry| entry.chosen)?.frame.clone();
         self.chosen = slot.next();
         ensures!(T2, self.chosen <= self.end());
@@ -179,6 +185,9 @@ impl Log {
     /// not enough: peers are taught from the journal what memory no longer holds, and they must not be
     /// taught a vote that was replaced (T5).
     fn is_front_in_journal(&self) -> bool {
+        if mutant!(REPLACED_VOTE_TAUGHT) {
+            return self.floor < self.executed.min(self.durable);
+        }
         self.floor < self.executed && self.get(self.floor).is_some_and(|entry| entry.lsn <= self.persisted)
     }
 

@@ -1,12 +1,14 @@
 //! The proposer: what a leader knows of its own ballot.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::configuration::Votes;
-use crate::{Ballot, Configuration, Frame, Slot, Time, requires};
+use crate::{Ballot, Configuration, Frame, Slot, Time, mutant, requires};
 
 /// Phase 2 of a ballot.
+#[derive(Clone)]
 pub struct Leader {
     /// Its ballot.
     pub ballot: Ballot,
@@ -54,7 +56,7 @@ impl Leader {
 
     /// Whether everything that earlier leaders left has been proposed again.
     pub fn is_recovered(&self) -> bool {
-        self.next >= self.recovered_end
+        self.next >= self.recovered_end || mutant!(NEW_BEFORE_RECOVERED)
     }
 
     /// Takes the next slot of the ballot: each is used once (P6), in order (P5), within the window (P7).
@@ -62,7 +64,9 @@ impl Leader {
         requires!(P7, self.next.0 < chosen.0 + u64::from(window_slots));
         requires!(P4, self.next >= self.base);
         let slot = self.next;
-        self.next = slot.next();
+        if !mutant!(SLOT_TAKEN_TWICE) {
+            self.next = slot.next();
+        }
         slot
     }
 
@@ -94,6 +98,14 @@ impl Leader {
             }
         }
         configuration.is_quorum(votes)
+    }
+}
+
+/// Leaders are alike when they decide alike: how often each has called does not matter.
+impl Hash for Leader {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.ballot, self.base, self.next, &self.recovered, self.recovered_end).hash(state);
+        (&self.heard, self.heartbeat, self.resend).hash(state);
     }
 }
 

@@ -9,6 +9,7 @@ mod leading;
 mod learning;
 mod recovering;
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::acceptor::Acceptor;
@@ -17,7 +18,7 @@ use crate::election::{Follower, Jitter, Mode};
 use crate::log::Log;
 use crate::{
     Ballot, ClusterId, Configuration, Event, Frame, FrameHeader, Incarnation, Kind, Lsn, Message, NodeId,
-    Outbox, RingId, Role, Slot, Time, invariant, requires,
+    Outbox, RingId, Role, Slot, Time, invariant, mutant, requires,
 };
 
 pub use learning::CatchUp;
@@ -123,6 +124,7 @@ const IGNORED_COUNT: usize = Ignored::NotProposing as usize + 1;
 ///
 /// Three kinds of methods: [`step`](Ring::step) makes a transition; [`deadline`](Ring::deadline) and
 /// [`can_propose`](Ring::can_propose) tell the caller what to do next; the rest only look.
+#[derive(Clone)]
 pub struct Ring {
     options: RingOptions,
     /// Where this node stands among the members.
@@ -235,6 +237,13 @@ impl Ring {
         &self.options
     }
 
+    /// Feeds everything into `state` that decides what this replica does with its next inputs, so that an
+    /// explorer of its states knows one when it sees it again. Left out are its options, the counters of
+    /// ignored inputs, and the sequence of election timeouts: it decides when, not what.
+    pub fn fingerprint(&self, state: &mut impl Hasher) {
+        (&self.acceptor, &self.log, &self.mode, &self.catch_up, self.seen, self.marked).hash(state);
+    }
+
     /// How often inputs were ignored for `reason`.
     pub fn ignored(&self, reason: Ignored) -> u64 {
         self.ignored[reason as usize]
@@ -280,7 +289,8 @@ impl Ring {
             return Err(Ignored::WrongRing);
         }
         let is_peer = header.sender != options.node && self.member(header.sender).is_some();
-        if header.configuration != options.configuration.id() || !is_peer {
+        let is_of_configuration = header.configuration == options.configuration.id();
+        if !is_of_configuration && !mutant!(FOREIGN_CONFIGURATION) || !is_peer {
             return Err(Ignored::NotMember);
         }
         Ok(())
@@ -307,7 +317,10 @@ impl Ring {
 
     /// Whether `slot` may be proposed for: at most α slots are open (P7).
     fn has_window(&self, slot: Slot) -> bool {
-        self.log.is_within(slot, u64::from(self.options.window_slots))
+        self.log.is_within(
+            slot,
+            u64::from(self.options.window_slots) * if mutant!(WINDOW_IGNORED) { 2 } else { 1 },
+        )
     }
 
     fn proposed(&self) -> Slot {

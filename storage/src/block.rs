@@ -29,7 +29,7 @@
 //! has more of them than its header states, and a block with flipped bits has not.
 
 use annulus_rings::frame::{Frame, checksum};
-use annulus_rings::{FrameHeader, Lsn};
+use annulus_rings::{FrameHeader, Lsn, mutant};
 use bytes::Bytes;
 use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -116,16 +116,17 @@ impl BlockHeader {
     /// of `identity`.
     pub(crate) fn parse(bytes: &[u8], identity: &Identity, at: Position) -> Option<BlockHeader> {
         let (raw, _) = RawBlockHeader::ref_from_prefix(bytes).ok()?;
+        let is_in_place = raw.segment.get() == at.segment.0 && raw.offset.get() == at.offset;
+        let is_of_disk = raw.disk_uuid.get() == identity.disk_uuid;
         let own = raw.magic.get() == MAGIC
             && raw.checksum.get() == checksum(&raw.as_bytes()[size_of::<u64>()..])
             && raw.version.get() == JOURNAL_VERSION
             && raw.reserved == [0; 14]
-            && raw.disk_uuid.get() == identity.disk_uuid
+            && (is_of_disk || mutant!(FOREIGN_BLOCK_READ))
             && raw.cluster.get() == identity.cluster.0
             && raw.node.get() == identity.node.0
             && raw.core.get() == identity.core.0
-            && raw.segment.get() == at.segment.0
-            && raw.offset.get() == at.offset;
+            && (is_in_place || mutant!(MISDIRECTED_BLOCK_READ));
         let bounded = (raw.bytes.get() as usize).is_multiple_of(BLOCK_ALIGN_BYTES)
             && raw.frames.get() > 0
             && raw.first_lsn.get() > raw.durable_lsn.get()

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use annulus_rings::{Frame, Lsn, RingId, Slot, ensures, invariant, requires};
+use annulus_rings::{Frame, Lsn, RingId, Slot, ensures, invariant, mutant, requires};
 
 use crate::block::{BLOCK_ALIGN_BYTES, BlockBuilder, BlockSeal, block_bytes_for, padded};
 use crate::buffer::{AlignedBuffer, BufferPool};
@@ -332,6 +332,7 @@ impl<D: Disk> Journal<D> {
                 self.buffers.put(buffer);
                 match result {
                     Ok(()) => self.written(token),
+                    Err(_) if mutant!(FAILED_WRITE_FORGOTTEN) => self.written(token),
                     Err(error) => self.poison(error),
                 }
             }
@@ -351,7 +352,8 @@ impl<D: Disk> Journal<D> {
             flight.is_done = true;
         }
         self.statistics.flushes += 1;
-        while let Some(flight) = self.flights.pop_front_if(|flight| flight.is_done) {
+        let is_covered = mutant!(COMPLETION_COVERS_EARLIER);
+        while let Some(flight) = self.flights.pop_front_if(|flight| flight.is_done || is_covered) {
             requires!(T7, flight.last_lsn > self.persisted);
             self.persisted = flight.last_lsn;
             self.durable_end = flight.end;

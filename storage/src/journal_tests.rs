@@ -8,11 +8,11 @@ use annulus_rings::{
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use crate::block::SECTOR_BYTES;
+use crate::block::{BlockHeader, SECTOR_BYTES};
 use crate::crash_disk::{CrashDisk, Image};
 use crate::disk::Disk;
 use crate::error::RecoverError;
-use crate::identity::{Identity, SegmentId};
+use crate::identity::{Identity, Position, SegmentId};
 use crate::journal::Journal;
 use crate::memory_disk::MemoryDisk;
 use crate::options::JournalOptions;
@@ -307,6 +307,33 @@ fn a_segment_of_another_journal_is_refused() {
     let other = Identity { disk_uuid: 1, ..IDENTITY };
     let unrecovered = Unrecovered::open(CrashDisk::of(image), other, options()).unwrap();
     assert!(matches!(unrecovered.recover(|_, _| ()), Err(RecoverError::ForeignSegment { .. })));
+}
+
+#[test]
+fn the_first_block_of_another_disk_is_refused() {
+    let of_one_block = |identity| {
+        let disk = CrashDisk::default();
+        let unrecovered = Unrecovered::open(disk.clone(), identity, options()).unwrap();
+        let mut journal = unrecovered.recover(|_, _| ()).unwrap();
+        write_block(&disk, &mut journal, &[frame(0, b"first")]);
+        disk.image()
+    };
+    let mut image = of_one_block(IDENTITY);
+    let other = of_one_block(Identity { disk_uuid: 1, ..IDENTITY });
+    let block = 4096..8192;
+    image.get_mut(&SegmentId::FIRST).unwrap()[block.clone()]
+        .copy_from_slice(&other[&SegmentId::FIRST][block]);
+    assert!(matches!(recover(CrashDisk::of(image)), Err(RecoverError::Corrupt { .. })));
+}
+
+#[test]
+fn a_block_is_one_only_at_its_own_place() {
+    let (image, _) = small_journal();
+    let page = &image[&SegmentId::FIRST][4096..8192];
+    let is_block =
+        |segment, offset| BlockHeader::parse(page, &IDENTITY, Position { segment, offset }).is_some();
+    assert!(is_block(SegmentId::FIRST, 4096));
+    assert!(!is_block(SegmentId::FIRST, 8192) && !is_block(SegmentId::FIRST.next(), 4096));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Recovery: from a device that holds something to a journal that can be appended to.
 
-use annulus_rings::{Frame, Lsn, requires};
+use annulus_rings::{Frame, Lsn, mutant, requires};
 
 use crate::block::BLOCK_ALIGN_BYTES;
 use crate::disk::{Completion, Disk, SegmentFile};
@@ -79,7 +79,9 @@ impl<D: Disk> Unrecovered<D> {
         let files = walk.files().to_vec();
 
         self.verify_room(&files, at)?;
-        self.erase(&tail)?;
+        if !mutant!(TORN_TAIL_KEPT) {
+            self.erase(&tail)?;
+        }
         self.sync(&files, at)?;
         let place = self.place(&files, at, chain)?;
         requires!(T6, tail.later.iter().all(|header| header.durable_lsn <= appended));

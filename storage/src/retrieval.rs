@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use annulus_rings::frame::HEADER_BYTES;
 use annulus_rings::message::carried;
-use annulus_rings::{Frame, Kind, Lsn, RingId, Slot};
+use annulus_rings::{Frame, Kind, Lsn, RingId, Slot, mutant};
 
 use crate::block::{BLOCK_ALIGN_BYTES, BlockHeader};
 use crate::error::Busy;
@@ -183,6 +183,9 @@ impl Retrieval {
     fn add(&mut self, frame: Frame) {
         let Some(place) = frame.header().slot.offset_from(self.slots.first) else { return };
         let Some(found) = self.found.get_mut(place) else { return };
+        if found.is_some() && mutant!(OLDEST_VOTE_READ_BACK) {
+            return;
+        }
         self.found_bytes += frame.len();
         let before = found.replace(frame);
         self.found_bytes -= before.map_or(0, |frame| frame.len());

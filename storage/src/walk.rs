@@ -1,6 +1,6 @@
 //! A walk through a journal: block after block, and the judgement of what lies behind the last one.
 
-use annulus_rings::{Frame, Lsn};
+use annulus_rings::{Frame, Lsn, mutant};
 
 use crate::block::{BLOCK_ALIGN_BYTES, BlockHeader, Damage, SECTOR_BYTES, is_zero};
 use crate::disk::{SegmentFile, Segments};
@@ -109,7 +109,8 @@ impl<'a, S: Segments> Walk<'a, S> {
             }
         }
         let tail = self.survey(self.at)?;
-        if tail.later.iter().any(|header| header.durable_lsn >= self.next_lsn) {
+        let says_durable = |header: &BlockHeader| header.durable_lsn >= self.next_lsn;
+        if tail.later.iter().any(says_durable) && !mutant!(LATER_BLOCKS_UNASKED) {
             return Err(self.corrupt(self.at, "a later block says that the block here was durable"));
         }
         Ok(tail)
@@ -118,6 +119,7 @@ impl<'a, S: Segments> Walk<'a, S> {
     fn refuse_unless_torn(&self, at: Position, probe: &Probe) -> Result<(), RecoverError> {
         match probe {
             Probe::Damaged(Damage::Absent | Damage::Torn) => Ok(()),
+            Probe::Damaged(Damage::Rotten) if mutant!(ROTTEN_TAIL_DROPPED) => Ok(()),
             Probe::Damaged(Damage::Rotten) => Err(self.corrupt(at, "a block was written and changed since")),
             Probe::Stranger => Err(self.corrupt(at, "a block does not continue the one before it")),
             Probe::Next(_) => unreachable!("the walk goes on while there is a next block"),
@@ -140,7 +142,8 @@ impl<'a, S: Segments> Walk<'a, S> {
         let Some(header) = BlockHeader::parse(page, &self.identity, at) else {
             return Ok(Probe::Damaged(Damage::Rotten));
         };
-        if header.first_lsn != self.next_lsn || header.chain != self.chain {
+        let is_next = header.first_lsn == self.next_lsn && header.chain == self.chain;
+        if !is_next && !mutant!(CHAIN_UNCHECKED) {
             return Ok(Probe::Stranger);
         }
         if u64::from(header.bytes) > left {

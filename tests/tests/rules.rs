@@ -39,7 +39,7 @@ const IMPURE: [(&str, &str); 12] = [
 ];
 
 /// What `storage` and `transport` may know of `rings`: frames and names, not the protocol.
-const FRAME_VOCABULARY: [&str; 23] = [
+const FRAME_VOCABULARY: [&str; 24] = [
     "Ballot",
     "ClusterId",
     "ConfigurationId",
@@ -62,15 +62,17 @@ const FRAME_VOCABULARY: [&str; 23] = [
     "invariant",
     "message::Malformed",
     "message::carried",
+    "mutant",
     "requires",
 ];
 
 /// The files that may contain unsafe code, and what for.
-const MAY_BE_UNSAFE: [(&str, &str); 15] = [
+const MAY_BE_UNSAFE: [(&str, &str); 16] = [
     ("engine/examples/kv/signals.rs", "waiting for signals"),
     ("engine/src/clock.rs", "a clock that counts suspend"),
     ("engine/src/limits.rs", "the limit of locked memory"),
     ("engine/src/runner/glommio.rs", "an eventfd that glommio is to own"),
+    ("engine/tests/allocation.rs", "an allocator that counts"),
     ("storage/examples/group_writes.rs", "the CPU time of a thread"),
     ("storage/src/buffer.rs", "aligned memory"),
     ("storage/src/helper.rs", "the eventfd of a core"),
@@ -206,7 +208,9 @@ fn every_dependency_has_a_reason() {
 fn rings_is_pure() {
     let repository = Repository::open();
     let mut complaints = Vec::new();
-    for source in repository.sources("rings") {
+    // Which mutant is alive comes from the environment; what a user builds has none.
+    let is_shipped = |source: &&Source| source.path != "rings/src/mutant.rs";
+    for source in repository.sources("rings").iter().filter(is_shipped) {
         for path in source.paths_of("std").into_iter().chain(source.paths_of("core")) {
             let impure =
                 IMPURE.iter().find(|(root, _)| path == *root || path.starts_with(&format!("{root}::")));
@@ -219,8 +223,8 @@ fn rings_is_pure() {
             complaints.extend(
                 lines
                     .into_iter()
-                    .filter(|line| !is_lifetime(&source, *line, word))
-                    .map(|line| format!("{}: {word}", place(&source, line))),
+                    .filter(|line| !is_lifetime(source, *line, word))
+                    .map(|line| format!("{}: {word}", place(source, line))),
             );
         }
     }

@@ -4,7 +4,9 @@ use crate::acceptor::{Due, Vote, VoteRange};
 use crate::batch::{BATCH_BYTES_MAX, Commands};
 use crate::frame::{FRAME_BYTES_MAX, HEADER_BYTES};
 use crate::log::Entry;
-use crate::{Ballot, Frame, FrameHeader, Ignored, Kind, Lsn, Message, NodeId, Outbox, Slot, Time, requires};
+use crate::{
+    Ballot, Frame, FrameHeader, Ignored, Kind, Lsn, Message, NodeId, Outbox, Slot, Time, mutant, requires,
+};
 
 use super::Ring;
 
@@ -31,8 +33,13 @@ impl Ring {
             return Err(Ignored::Duplicate);
         }
         let lsn = self.record_promise(ballot, frame, out);
+        if mutant!(PROMISE_BEFORE_DURABLE) {
+            self.send_promise(ballot, from, out);
+        }
         self.acceptor.owe_promise(ballot, from, lsn);
-        self.follow(now, None, out);
+        if !mutant!(DEPOSED_LEADER_STAYS) {
+            self.follow(now, None, out);
+        }
         Ok(())
     }
 
@@ -43,6 +50,11 @@ impl Ring {
         let lsn = out.append(self.options.ring, prepare);
         self.see(ballot);
         self.acceptor.promise(ballot, lsn);
+        for slot in (self.log.chosen().0..self.log.end().0).filter(|_| mutant!(ONE_BALLOT_FIELD)).map(Slot) {
+            if let Some(held) = self.log.get_mut(slot) {
+                held.ballot = ballot;
+            }
+        }
         lsn
     }
 
@@ -87,18 +99,18 @@ impl Ring {
         frame: Frame,
         out: &mut Outbox,
     ) -> Result<(), Ignored> {
-        if slot < self.log.floor() {
+        if slot < self.log.floor() && !mutant!(VOTE_BELOW_FLOOR) {
             self.send(ballot.leader(), ballot, Message::BelowFloor { floor: self.log.floor() }, out);
             return Err(Ignored::BelowFloor);
         }
-        if !self.log.is_within(slot, self.acceptor_window()) {
+        if !self.log.is_within(slot, self.acceptor_window()) && !mutant!(LOG_UNBOUNDED) {
             return Err(Ignored::BeyondWindow);
         }
         if let Some(held) = self.log.get(slot) {
-            if held.ballot == ballot {
+            if held.ballot == ballot && !mutant!(SECOND_VALUE_REPLACES) {
                 return self.vote_again(now, slot, &frame, out);
             }
-            requires!(A3, held.ballot < ballot);
+            requires!(A3, held.ballot < ballot || mutant!(SECOND_VALUE_REPLACES));
         }
         if frame.payload().len() > BATCH_BYTES_MAX {
             return Err(Ignored::Malformed); // It would not fit a promise or a lesson together with its header.
@@ -113,17 +125,21 @@ impl Ring {
         let lsn = out.append(self.options.ring, frame.clone());
         self.acceptor.vote(vote, lsn);
         self.log.put(slot, Entry::accepted(frame, lsn, now));
+        if mutant!(VOTE_BEFORE_DURABLE) {
+            self.acknowledge(now, &VoteRange::of(vote), out);
+        }
         Ok(())
     }
 
     /// The leader sent again what this replica holds in the same ballot (A5).
     fn vote_again(&mut self, now: Time, slot: Slot, frame: &Frame, out: &mut Outbox) -> Result<(), Ignored> {
         let held = self.log.get(slot).expect("the caller found the slot held");
-        if held.value != frame.value() {
+        if held.value != frame.value() && !mutant!(SECOND_VALUE_ACKNOWLEDGED) {
             return Err(Ignored::ConflictingValue);
         }
         if held.lsn <= self.acceptor.persisted_lsn() {
-            let vote = Vote { ballot: held.ballot, slot, value: held.value, received: now };
+            let value = if mutant!(SECOND_VALUE_ACKNOWLEDGED) { frame.value() } else { held.value };
+            let vote = Vote { ballot: held.ballot, slot, value, received: now };
             self.acknowledge(now, &VoteRange::of(vote), out);
         }
         Err(Ignored::Duplicate)
@@ -132,7 +148,7 @@ impl Ring {
     /// Tells a sender whose ballot is below the promise that it is, and what the promise is.
     pub(super) fn refuse_below_promise(&self, header: &FrameHeader, out: &mut Outbox) -> Result<(), Ignored> {
         let promised = self.acceptor.promised();
-        if header.ballot < promised {
+        if header.ballot < promised && !(mutant!(VOTE_BELOW_PROMISE) && header.kind == Kind::Accept) {
             self.send(header.sender, header.ballot, Message::Refused { promised }, out);
             return Err(Ignored::StaleBallot);
         }
@@ -141,7 +157,7 @@ impl Ring {
 
     /// The journal holds every frame up to `lsn`: what waited for that may leave now.
     pub(super) fn persisted(&mut self, now: Time, lsn: Lsn, out: &mut Outbox) -> Result<(), Ignored> {
-        if lsn <= self.acceptor.persisted_lsn() {
+        if lsn <= self.acceptor.persisted_lsn() && !mutant!(LATE_COMPLETION_COUNTS) {
             return Err(Ignored::Duplicate);
         }
         self.acceptor.persisted(lsn);
@@ -180,7 +196,9 @@ impl Ring {
         let durable_ns = now.since(range.received).as_nanos() as u64;
         let message =
             Message::Accepted { first: range.first, last: range.last, digest: range.digest, durable_ns };
-        self.send(range.ballot.leader(), range.ballot, message, out);
+        let ballot =
+            if mutant!(ACKNOWLEDGED_IN_PROMISED_BALLOT) { self.acceptor.promised() } else { range.ballot };
+        self.send(range.ballot.leader(), ballot, message, out);
     }
 
     /// A promise is durable: the candidate hears it, unless it was outbid in the meantime (A7).
@@ -215,7 +233,8 @@ impl Ring {
     fn votes_below(&self, ballot: Ballot, first: Slot) -> Option<Vec<Vec<Frame>>> {
         let mut parts = vec![Vec::new()];
         let mut bytes = HEADER_BYTES;
-        for entry in (first.0..self.log.end().0).filter_map(|slot| self.log.get(Slot(slot))) {
+        let end = self.log.end().0 - u64::from(mutant!(PROMISE_OMITS_LAST_VOTE) && self.log.end() > first);
+        for entry in (first.0..end).filter_map(|slot| self.log.get(Slot(slot))) {
             if entry.ballot >= ballot {
                 return None;
             }

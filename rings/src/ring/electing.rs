@@ -5,7 +5,7 @@ use crate::configuration::Votes;
 use crate::election::{Candidate, Follower, Mode, PROMISE_PARTS_MAX, PreCandidate};
 use crate::message::carried;
 use crate::proposer::Leader;
-use crate::{Ballot, Frame, FrameHeader, Ignored, Message, NodeId, Outbox, Slot, Time, requires};
+use crate::{Ballot, Frame, FrameHeader, Ignored, Message, NodeId, Outbox, Slot, Time, mutant, requires};
 
 use super::{Promised, Ring, WINDOW_SLOTS_MAX};
 
@@ -96,7 +96,8 @@ impl Ring {
         match &self.mode {
             Mode::Leader(_) => true,
             Mode::Follower(follower) => {
-                follower.leader.is_some() && now.since(follower.contact) < self.options.election_timeout
+                let is_heard = now.since(follower.contact) < self.options.election_timeout;
+                follower.leader.is_some() && (is_heard || mutant!(SILENT_LEADER_HEARD))
             }
             Mode::PreCandidate(_) | Mode::Candidate(_) => false,
         }
@@ -126,7 +127,7 @@ impl Ring {
         };
         let (own, node) = (self.own, self.options.node);
         let Mode::Candidate(candidate) = &mut self.mode else { return };
-        for frame in own_votes {
+        for frame in own_votes.into_iter().filter(|_| !mutant!(OWN_VOTES_NOT_REPORTED)) {
             candidate.report(frame);
         }
         let from = candidate.from;
@@ -147,7 +148,8 @@ impl Ring {
     ) -> Result<(), Ignored> {
         let index = self.member(header.sender).ok_or(Ignored::NotMember)?;
         let Mode::Candidate(candidate) = &self.mode else { return Err(Ignored::Unasked) };
-        if header.ballot != candidate.ballot || promised.from != candidate.from {
+        let is_of_ballot = header.ballot == candidate.ballot || mutant!(PROMISE_OF_ANY_BALLOT);
+        if !is_of_ballot || promised.from != candidate.from {
             return Err(Ignored::Unasked);
         }
         if promised.parts > PROMISE_PARTS_MAX {
@@ -157,6 +159,9 @@ impl Ring {
         let votes = self.reported_votes(frame, first, candidate.ballot)?;
         let Mode::Candidate(candidate) = &mut self.mode else { return Err(Ignored::Unasked) };
         for vote in votes {
+            if mutant!(MINORITY_VOTE_IGNORED) && !candidate.reported.contains_key(&vote.header().slot) {
+                continue;
+            }
             candidate.report(vote);
         }
         if candidate.part(index, promised.part, promised.parts, promised.base) {
@@ -243,6 +248,14 @@ impl Ring {
         };
         if header.ballot != own || promised <= own {
             return Err(Ignored::Unasked);
+        }
+        if mutant!(REFUSAL_IS_PROMISE) {
+            let index = self.member(header.sender).ok_or(Ignored::NotMember)?;
+            if let Mode::Candidate(candidate) = &mut self.mode {
+                candidate.promise(index, header.sender, Slot(0));
+                self.lead_if_elected(now, out);
+                return Ok(());
+            }
         }
         self.follow(now, None, out);
         Ok(())

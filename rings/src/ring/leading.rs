@@ -5,7 +5,9 @@ use crate::batch::Batch;
 use crate::election::Mode;
 use crate::frame::ValueId;
 use crate::log::Entry;
-use crate::{Ballot, Event, Frame, FrameHeader, Ignored, Message, Outbox, Slot, Time, ensures, requires};
+use crate::{
+    Ballot, Event, Frame, FrameHeader, Ignored, Message, Outbox, Slot, Time, ensures, mutant, requires,
+};
 
 use super::Ring;
 
@@ -39,6 +41,9 @@ impl Ring {
         let lsn = out.append(self.options.ring, frame.clone());
         self.acceptor.vote(Vote { ballot, slot, value: frame.value(), received: now }, lsn);
         self.log.put(slot, Entry::accepted(frame.clone(), lsn, now));
+        if mutant!(OWN_VOTE_BEFORE_DURABLE) {
+            self.log.get_mut(slot).expect("just put").votes.add(self.own);
+        }
         self.broadcast(&frame, out);
     }
 
@@ -51,7 +56,12 @@ impl Ring {
             if leader.is_recovered() || !self.log.is_within(slot, u64::from(self.options.window_slots)) {
                 return;
             }
+            if mutant!(HOLE_LEFT_OPEN) && !leader.recovered.contains_key(&slot) {
+                leader.next = slot.next();
+                continue;
+            }
             let batch = match leader.recovered.remove(&slot) {
+                Some(_) if mutant!(RECOVERED_VALUE_CHANGED) => Batch::no_op(&mut out.pool),
                 Some(frame) => Batch::copy_of(&frame, &mut out.pool),
                 None => Batch::no_op(&mut out.pool),
             };
@@ -71,9 +81,10 @@ impl Ring {
     ) -> Result<(), Ignored> {
         let index = self.member(header.sender).ok_or(Ignored::NotMember)?;
         let Mode::Leader(leader) = &mut self.mode else { return Err(Ignored::Unasked) };
-        if header.ballot != leader.ballot {
+        if header.ballot != leader.ballot && !mutant!(OLDER_BALLOTS_COUNT) {
             return Err(Ignored::Unasked);
         }
+        let ballot = leader.ballot;
         leader.hear(index, now);
         if first < leader.base || last >= leader.next {
             return Err(Ignored::OtherValues);
@@ -81,10 +92,10 @@ impl Ring {
         if first < self.log.floor() {
             return Err(Ignored::BelowFloor);
         }
-        if self.digest(header.ballot, first, last) != Some(digest) {
+        if self.digest(ballot, first, last) != Some(digest) && !mutant!(VOTES_FOR_OTHER_VALUES) {
             return Err(Ignored::OtherValues);
         }
-        if self.count_votes(index, header.ballot, first, last) {
+        if self.count_votes(index, ballot, first, last) {
             self.progress_made(now, out);
             Ok(())
         } else {
@@ -117,7 +128,11 @@ impl Ring {
             let Some(entry) = self.log.get_mut(slot) else { continue };
             requires!(P8, entry.ballot == ballot);
             requires!(P8, index != self.own || entry.lsn <= persisted);
-            news |= entry.votes.add(index);
+            news |= entry.votes.add(index) || mutant!(VOTE_COUNTS_TWICE) && entry.votes.add(index + 32);
+            if mutant!(RANGE_BY_ITS_LAST_SLOT) && slot < last {
+                self.log.choose(slot);
+                continue;
+            }
             if !entry.chosen && self.options.configuration.is_quorum(entry.votes) {
                 requires!(L2, entry.votes.count() >= self.options.configuration.quorum());
                 self.log.choose(slot);
@@ -129,7 +144,16 @@ impl Ring {
     /// Reports what the last votes or values decided, and uses the room that they made.
     pub(super) fn progress_made(&mut self, now: Time, out: &mut Outbox) {
         let before = self.log.chosen();
+        if mutant!(REPORTED_TOO_SOON)
+            && let Some(entry) = self.log.get(before).filter(|entry| entry.votes.has(self.own))
+        {
+            let frame = entry.frame.clone();
+            out.events.push(Event::Chosen { ring: self.options.ring, slot: before, frame });
+        }
         while let Some((slot, frame)) = self.log.advance() {
+            if mutant!(REPORTED_TWICE) {
+                out.events.push(Event::Chosen { ring: self.options.ring, slot, frame: frame.clone() });
+            }
             out.events.push(Event::Chosen { ring: self.options.ring, slot, frame });
         }
         ensures!(T2, self.log.chosen() >= before);

@@ -4,7 +4,7 @@ use crate::batch::Commands;
 use crate::frame::HEADER_BYTES;
 use crate::log::Entry;
 use crate::message::carried;
-use crate::{Event, Frame, FrameHeader, Ignored, Lsn, Message, NodeId, Outbox, Slot, Time, requires};
+use crate::{Event, Frame, FrameHeader, Ignored, Lsn, Message, NodeId, Outbox, Slot, Time, mutant, requires};
 
 use super::Ring;
 
@@ -12,7 +12,7 @@ use super::Ring;
 pub const LEARN_BYTES_MAX: usize = 1 << 20;
 
 /// What a replica knows to be chosen elsewhere and lacks.
-#[derive(Default)]
+#[derive(Clone, Default, Hash)]
 pub struct CatchUp {
     /// The first slot that is not wanted.
     wanted: Slot,
@@ -43,6 +43,7 @@ impl Ring {
         for slot in (first.0..header.chosen.0.min(self.log.end().0)).map(Slot) {
             match self.log.get(slot) {
                 Some(entry) if entry.chosen => {}
+                Some(_) if mutant!(WATERMARK_BELIEVED) => self.log.choose(slot),
                 Some(entry) if entry.ballot == header.ballot => self.log.choose(slot),
                 _ => return,
             }
@@ -92,7 +93,7 @@ impl Ring {
         header: &FrameHeader,
         out: &mut Outbox,
     ) -> Result<(), Ignored> {
-        let upto = upto.min(self.log.chosen());
+        let upto = upto.min(if mutant!(UNCHOSEN_TAUGHT) { self.log.end() } else { self.log.chosen() });
         if from >= upto {
             return Err(Ignored::BeyondWindow);
         }
@@ -188,10 +189,13 @@ impl Ring {
     /// one, so its values raise the promise as votes do: no older leader gets a vote for these slots (A3).
     pub(super) fn choose_taught(&mut self, frames: Vec<Frame>, lsn: Lsn, now: Time) {
         let chosen = self.log.chosen();
-        for frame in frames.into_iter().filter(|frame| frame.header().slot >= chosen) {
+        let is_news = |frame: &Frame| frame.header().slot >= chosen || mutant!(CHOSEN_REPLACED);
+        for frame in frames.into_iter().filter(is_news) {
             let FrameHeader { slot, ballot, .. } = frame.header();
             self.see(ballot);
-            self.acceptor.promise(ballot.max(self.acceptor.promised()), lsn);
+            if !mutant!(TAUGHT_BALLOT_NOT_PROMISED) {
+                self.acceptor.promise(ballot.max(self.acceptor.promised()), lsn);
+            }
             match self.log.get(slot) {
                 Some(held) if held.value == frame.value() && held.ballot >= ballot => self.log.choose(slot),
                 held => {

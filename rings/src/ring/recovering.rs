@@ -3,7 +3,7 @@
 use crate::batch::Commands;
 use crate::election::{Follower, Mode};
 use crate::log::Entry;
-use crate::{Frame, Ignored, Kind, Lsn, Message, Outbox, Slot, Time};
+use crate::{Frame, Ignored, Kind, Lsn, Message, Outbox, Slot, Time, mutant};
 
 use super::{Ring, RingOptions};
 
@@ -33,7 +33,12 @@ impl Recovering {
         if header.configuration != options.configuration.id() {
             return Err(Ignored::NotMember);
         }
+        let is_own_prepare = header.kind == Kind::Prepare && header.ballot.leader() == options.node;
+        if is_own_prepare && mutant!(OWN_BALLOT_FORGOTTEN) {
+            return Ok(());
+        }
         match header.kind {
+            Kind::Prepare if mutant!(RECOVERY_FORGETS_PROMISES) => {}
             Kind::Mark => self.marked(header.chosen)?,
             Kind::Prepare => self.ring.acceptor.promise(header.ballot, Lsn(0)),
             Kind::Accept => self.accepted(frame)?,
@@ -78,9 +83,14 @@ impl Recovering {
     fn accepted(&mut self, frame: &Frame) -> Result<(), Ignored> {
         let header = frame.header();
         Commands::parse(frame.payload(), header.commands).map_err(|_| Ignored::Malformed)?;
-        self.ring.acceptor.promise(header.ballot, Lsn(0));
+        if !mutant!(RECOVERED_VOTE_LEAVES_PROMISE) {
+            self.ring.acceptor.promise(header.ballot, Lsn(0));
+        }
         if header.slot >= self.ring.log.floor() {
             self.ring.log.put(header.slot, Entry::accepted(frame.clone(), Lsn(0), Time(0)));
+        }
+        if mutant!(RECOVERY_BELIEVES_VOTES) {
+            self.ring.log.choose(header.slot);
         }
         self.ring.choose_verified(&header);
         Ok(())

@@ -16,6 +16,7 @@ use annulus_rings::{Event, Frame, Input, NodeId, Progress, Role, Slot, Time};
 pub(crate) use happening::tell_role;
 pub use happening::{Happening, tell};
 pub use node::Node;
+pub(crate) use node::read_back;
 pub use oracle::{Oracle, Violation};
 
 /// How the rings of a world are set up.

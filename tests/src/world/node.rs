@@ -157,20 +157,9 @@ impl Node {
         records.map(|(index, frame)| (Lsn(index as u64 + 1), frame.clone())).collect()
     }
 
-    /// What a journal answers to a read: the last Accept frame of each slot, contiguous from `from`.
+    /// What its journal answers to a read.
     pub(super) fn retrieve(&self, from: Slot, upto: Slot) -> Vec<Frame> {
-        let mut last = BTreeMap::new();
-        for record in &self.journal[..self.durable] {
-            match record.kind() {
-                Kind::Accept => drop(last.insert(record.header().slot, record.clone())),
-                Kind::Learn => message::carried(record, |inner| {
-                    last.insert(inner.header().slot, inner);
-                })
-                .expect("a record of the journal is well formed"),
-                _ => {}
-            }
-        }
-        (from.0..upto.0).map_while(|slot| last.remove(&Slot(slot))).collect()
+        read_back(&self.journal[..self.durable], from, upto)
     }
 
     fn ring_options(&self) -> RingOptions {
@@ -190,4 +179,21 @@ impl Node {
             seed: self.options.seed ^ (u64::from(self.id.0) << 48) ^ (self.lives << 32),
         }
     }
+}
+
+/// What a journal of these records answers to a read: the last Accept frame of each slot, contiguous from
+/// `from`.
+pub(crate) fn read_back(records: &[Frame], from: Slot, upto: Slot) -> Vec<Frame> {
+    let mut last = BTreeMap::new();
+    for record in records {
+        match record.kind() {
+            Kind::Accept => drop(last.insert(record.header().slot, record.clone())),
+            Kind::Learn => message::carried(record, |inner| {
+                last.insert(inner.header().slot, inner);
+            })
+            .expect("a record of the journal is well formed"),
+            _ => {}
+        }
+    }
+    (from.0..upto.0).map_while(|slot| last.remove(&Slot(slot))).collect()
 }

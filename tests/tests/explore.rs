@@ -1,0 +1,39 @@
+//! The states of small worlds, searched breadth first: `cargo run --release -p annulus-tests --bin explore`
+//! searches larger ones.
+
+use std::time::Duration;
+
+use annulus_tests::explore::{Bounds, Report, TEACHING, explore};
+
+/// Searches, and fails with the shortest way to a broken rule.
+fn search(bounds: Bounds) -> Report {
+    let report = explore(bounds).unwrap_or_else(|counterexample| panic!("{counterexample}"));
+    println!("{report}");
+    report
+}
+
+#[test]
+fn one_candidate_and_a_restart_reach_no_wrong_state() {
+    let bounds = Bounds { slots: 1, candidates: 1, rounds: 1, lost: &TEACHING, ..Bounds::default() };
+    assert!(search(bounds).is_complete);
+}
+
+#[test]
+fn two_candidates_in_two_rounds_reach_no_wrong_state() {
+    let bounds = Bounds { slots: 1, rounds: 2, restarts: 0, lost: &TEACHING, ..Bounds::default() };
+    assert!(search(bounds).is_complete);
+}
+
+#[test]
+fn two_candidates_reach_no_wrong_state_in_half_a_million() {
+    let bounds = Bounds { states_max: 500_000, time_max: Duration::from_secs(20), ..Bounds::default() };
+    let report = search(bounds);
+    assert!(report.states > 10_000 && report.depth > 10, "{report}");
+}
+
+#[test]
+fn a_search_counts_the_same_states_twice() {
+    let bounds = Bounds { states_max: 20_000, ..Bounds::default() };
+    let count = |report: Report| (report.states, report.transitions, report.depth, report.letters);
+    assert_eq!(count(search(bounds)), count(search(bounds)));
+}
