@@ -7,7 +7,8 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use annulus::{
-    Builder, ClusterId, CoreId, CreateError, Engine, JournalKind, NodeId, Placement, RingId, StartError,
+    Builder, ClusterId, CoreId, CreateError, Engine, JournalKind, NodeId, Outcome, Placement, RingId,
+    StartError,
 };
 use common::Log;
 
@@ -110,6 +111,30 @@ fn a_directory_in_use_or_of_another_node_cluster_or_core_count_is_refused() {
         assert!(message.contains(words), "{message:?} does not say {words:?}");
     }
     builder(1, 1).start().unwrap();
+}
+
+/// A node that was restarted alone on a cluster's journal would acknowledge what the others never see.
+#[test]
+fn a_journal_that_was_written_among_other_peers_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let builder = || {
+        without_peers()
+            .peer(NodeId(1), "127.0.0.1:0")
+            .journal(JournalKind::File)
+            .segment_bytes(8 << 20)
+            .data_dir(directory.path())
+            .ring(RingId(1), Log::default)
+    };
+    let engine = builder().start().unwrap();
+    let ring = engine.ring(RingId(1)).unwrap();
+    assert_eq!(ring.wait_for_leader(Duration::from_secs(20)), Some(NodeId(1)));
+    let outcome = ring.propose(b"alone").wait_timeout(Duration::from_secs(20));
+    assert!(matches!(outcome, Some(Outcome::Committed { .. })), "{outcome:?}");
+    engine.shutdown().unwrap();
+
+    let message = error(builder().peer(NodeId(2), "127.0.0.1:1")).to_string();
+    assert!(message.contains("start it with the peers that it always had"), "{message}");
+    builder().start().unwrap();
 }
 
 #[test]
