@@ -110,11 +110,6 @@ impl Acceptor {
         Some(owed.what)
     }
 
-    /// How many things are owed.
-    pub fn owed_count(&self) -> usize {
-        self.owed.len()
-    }
-
     /// What must hold between calls, once what was due has been taken.
     pub fn invariants(&self) {
         invariant!(A4, self.owed.front().is_none_or(|owed| owed.lsn > self.persisted));

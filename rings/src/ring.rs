@@ -249,11 +249,6 @@ impl Ring {
         self.ignored[reason as usize]
     }
 
-    /// Frames whose writes the ring waits for before it may say something.
-    pub fn waits_for_journal(&self) -> bool {
-        self.acceptor.owed_count() > 0
-    }
-
     /// Hands a verified frame to its handler, once it is known to belong here.
     fn frame(&mut self, now: Time, frame: Frame, out: &mut Outbox) -> Result<(), Ignored> {
         let header = frame.header();
@@ -420,7 +415,7 @@ struct Promised {
 pub struct Progress {
     /// First slot not proposed (leader) or not accepted here (follower).
     pub proposed: Slot,
-    /// First slot whose own write is not durable.
+    /// First slot that has no durable vote here; a vote cast again in a higher ballot does not set it back.
     pub durable: Slot,
     /// First slot not known to be chosen.
     pub chosen: Slot,

@@ -30,7 +30,8 @@ impl fmt::Display for SyncMode {
     }
 }
 
-/// Bounds and sizes of a journal; fixed while it is open. Any of them may differ at the next opening.
+/// Bounds and sizes of a journal; fixed while it is open. They may differ at the next opening, but
+/// `write_bytes_max` and `frame_bytes_max` must still cover what the journal holds.
 #[derive(Clone, Debug)]
 pub struct JournalOptions {
     /// Size of a new segment. A multiple of 4096.

@@ -58,7 +58,7 @@ impl<D: Disk> Unrecovered<D> {
     ///   the process was killed may be whole in the device's cache and not durable.
     ///
     /// # Errors
-    /// Any [`RecoverError`]. Nothing on the device was changed then.
+    /// Any [`RecoverError`]. Nothing that was read back was changed then; a torn tail may have been erased.
     pub fn recover(mut self, mut each: impl FnMut(Lsn, Frame)) -> Result<Journal<D>, RecoverError> {
         let mut index = Index::new();
         let mut ranges = PendingRanges::default();
