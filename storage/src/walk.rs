@@ -9,7 +9,7 @@ use crate::identity::{Identity, Position, SegmentId};
 use crate::segment::{FIRST_BLOCK_OFFSET, SegmentHeader};
 
 /// Read at once: large enough for the device's full speed.
-const WINDOW_BYTES: usize = 4 << 20;
+const WINDOW_BYTES: usize = 1 << 20;
 
 /// Reads blocks in journal order and hands out only whole ones that continue the chain.
 pub(crate) struct Walk<'a, S> {
