@@ -282,7 +282,8 @@ impl Device {
     }
 
     fn io(&mut self, at: Position) -> io::Result<&mut Medium> {
-        if self.fails(self.plan.read_error_permyriad, 10_000, "errors at start") {
+        // A start reads every segment, and any error ends it: at the rate of other reads none would succeed.
+        if self.fails(self.plan.read_error_permyriad, 100_000, "errors at start") {
             return Err(io::Error::other("injected"));
         }
         self.media.get_mut(&at.segment).ok_or_else(|| io::ErrorKind::NotFound.into())

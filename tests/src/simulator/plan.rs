@@ -128,11 +128,11 @@ const fn ms(milliseconds: u64) -> Duration {
 impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64, random: &mut Random) -> Plan {
-        let pace = random.pick(&[1, 1, 1, 5, 20]);
+        let pace = random.pick(&[1, 1, 1, 1, 1, 5, 20]);
         let plan = Plan {
             nodes: random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
             rings: random.pick(&[1, 1, 1, 2, 3]),
-            duration: Duration::from_secs(random.pick(&[10, 30, 60, 120])),
+            duration: Duration::from_secs(random.pick(&[5, 10, 20, 30, 60, 120])),
             election_timeout: ms(random.pick(&[150, 300, 500, 1000])),
             window_slots: random.pick(&[1, 2, 4, 16]),
             retain_bytes: random.pick(&[0, 2000, 1 << 20]),
@@ -217,12 +217,12 @@ impl Plan {
     /// The options of each journal: segments so small that they are often left for the next.
     pub fn journal(&self) -> JournalOptions {
         JournalOptions {
-            segment_bytes: 1200 << 10,
+            segment_bytes: 300 << 10,
             segments_ahead: 2,
             writes_in_flight_max: self.writes_in_flight,
             write_bytes_max: 16 << 10,
-            backlog_bytes_max: 1100 << 10,
-            frame_bytes_max: 1100 << 10,
+            backlog_bytes_max: 280 << 10,
+            frame_bytes_max: 280 << 10,
             sync: SyncMode::Dsync,
         }
     }
