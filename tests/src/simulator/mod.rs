@@ -9,6 +9,7 @@
 //! clients' commands.
 
 mod accident;
+mod class;
 mod client;
 mod clock;
 mod disk;

@@ -53,15 +53,9 @@ const TURN_NS: u64 = 5_000;
 const SPIN_NS: u64 = 200_000;
 
 impl Node {
-    pub(super) fn new(
-        id: NodeId,
-        plan: &Plan,
-        scene: &Shared,
-        truth: &TrueTime,
-        random: &mut Random,
-    ) -> Node {
+    pub(super) fn new(id: NodeId, plan: &Plan, scene: &Shared, truth: &TrueTime) -> Node {
         let fuse = Fuse::default();
-        let mut own = Random::new(random.number());
+        let mut own = plan.random(&format!("node {}", id.0));
         let drift = own.below(2 * plan.process.drift_permyriad + 1).cast_signed();
         let drift = drift - plan.process.drift_permyriad.cast_signed();
         let device = Random::new(own.number());

@@ -127,7 +127,8 @@ const fn ms(milliseconds: u64) -> Duration {
 
 impl Plan {
     /// The plan of a seed.
-    pub fn draw(seed: u64, random: &mut Random) -> Plan {
+    pub fn draw(seed: u64) -> Plan {
+        let random = &mut Random::new(seed);
         let pace = random.pick(&[1, 1, 1, 1, 1, 5, 20]);
         let plan = Plan {
             nodes: random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
@@ -165,6 +166,12 @@ impl Plan {
             *interval *= pace;
         }
         self
+    }
+
+    /// The random numbers of one class of accidents, or of one part of the cluster: its own, so that doing
+    /// without a class does not change what is drawn for the others.
+    pub(super) fn random(&self, name: &str) -> Random {
+        Random::named(self.seed, name)
     }
 
     /// Every node.
@@ -230,37 +237,14 @@ impl Plan {
     /// The same cluster when nothing goes wrong any more.
     #[must_use]
     pub fn healed(&self) -> Plan {
-        let calm = self.election_timeout / 20;
-        Plan {
-            network: NetworkPlan {
-                delay_max: self.network.delay_max.min(calm),
-                drop_permille: 0,
-                duplicate_permille: 0,
-                straggler_permille: 0,
-                reset_interval: Duration::ZERO,
-                partition_interval: Duration::ZERO,
-                flap_interval: Duration::ZERO,
-            },
-            disk: DiskPlan {
-                latency_max: self.disk.latency_max.min(calm),
-                torn_permille: self.disk.torn_permille,
-                write_error_per_100k: 0,
-                read_error_permyriad: 0,
-                full_permille: 0,
-                slow_interval: Duration::ZERO,
-            },
-            process: ProcessPlan {
-                fuse_per_100k: 0,
-                kill_interval: Duration::ZERO,
-                power_interval: Duration::ZERO,
-                down_max: Duration::ZERO,
-                pause_interval: Duration::ZERO,
-                pause_max: Duration::ZERO,
-                drift_permyriad: self.process.drift_permyriad,
-                jump_interval: Duration::ZERO,
-            },
-            ..self.clone()
+        let mut healed = self.clone();
+        for class in Plan::classes() {
+            healed.without(class);
         }
+        let calm = self.election_timeout / 20;
+        healed.network.delay_max = self.network.delay_max.min(calm);
+        healed.disk.latency_max = self.disk.latency_max.min(calm);
+        healed
     }
 }
 

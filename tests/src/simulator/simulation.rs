@@ -40,6 +40,10 @@ enum Due {
 pub struct Simulation {
     plan: Plan,
     random: Random,
+    /// The random numbers of each class of accidents.
+    accidents: Vec<Random>,
+    /// Those of crashes in a turn.
+    fuses: Random,
     truth: TrueTime,
     scene: Shared,
     hub: Hub,
@@ -55,18 +59,23 @@ pub struct Simulation {
 impl Simulation {
     /// The history of a seed, before it begins. A traced one prints itself.
     pub fn new(seed: u64, is_traced: bool) -> Simulation {
-        let mut random = Random::new(seed);
-        let plan = Plan::draw(seed, &mut random);
+        Simulation::of(Plan::draw(seed), is_traced)
+    }
+
+    /// The history of a plan: that of its seed, maybe without some classes of accidents.
+    pub fn of(plan: Plan, is_traced: bool) -> Simulation {
         let truth = TrueTime::default();
         let scene: Shared = Rc::new(RefCell::new(Scene::new(&plan, &truth, is_traced)));
-        let hub = Hub::new(&scene, &truth, &plan.network, Random::new(random.number()));
+        let hub = Hub::new(&scene, &truth, &plan.network, plan.random("network"));
         let ids = plan.node_ids();
-        let nodes: Vec<Node> =
-            ids.into_iter().map(|id| Node::new(id, &plan, &scene, &truth, &mut random)).collect();
+        let nodes: Vec<Node> = ids.into_iter().map(|id| Node::new(id, &plan, &scene, &truth)).collect();
         let given_up = vec![false; nodes.len()];
+        let accidents = Accident::ALL.iter().map(|accident| plan.random(accident.name())).collect();
         Simulation {
+            random: plan.random("simulation"),
+            accidents,
+            fuses: plan.random("crashes in a turn"),
             plan,
-            random,
             truth,
             scene,
             hub,
@@ -158,7 +167,7 @@ impl Simulation {
             Due::Turn(index) => self.turn(index),
             Due::Start(index) => self.start(index),
             Due::Accident(class) => {
-                self.befall(Accident::ALL[class]);
+                self.befall(class);
                 self.arrange_accident(class);
             }
             Due::Mend => self.mend(),
@@ -177,7 +186,7 @@ impl Simulation {
     fn arrange_accident(&mut self, class: usize) {
         let interval = Accident::ALL[class].interval(&self.plan);
         if interval > Duration::ZERO {
-            let delay = self.random.duration(interval * 2);
+            let delay = self.accidents[class].duration(interval * 2);
             self.arrange(delay, Due::Accident(class));
         }
     }
@@ -202,8 +211,8 @@ impl Simulation {
             let until = self.nodes[index].paused_until;
             return self.wake(index, until);
         }
-        if self.random.below(100_000) < self.plan.process.fuse_per_100k {
-            let outputs = self.random.below(FUSE_OUTPUTS_MAX);
+        if self.fuses.below(100_000) < self.plan.process.fuse_per_100k {
+            let outputs = self.fuses.below(FUSE_OUTPUTS_MAX);
             self.nodes[index].fuse.light(outputs);
         }
         self.turns += 1;
