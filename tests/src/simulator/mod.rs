@@ -22,8 +22,10 @@ mod network;
 mod node;
 mod plan;
 mod scene;
+mod shape;
 mod simulation;
 mod summary;
+mod wire;
 
 pub use failure::{Failure, play};
 pub use plan::{DiskPlan, LoadPlan, NetworkPlan, Plan, ProcessPlan};

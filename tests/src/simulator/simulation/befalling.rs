@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use annulus_rings::NodeId;
 
-use super::super::accident::{Accident, draw_cuts};
+use super::super::accident::Accident;
+use super::super::disk::Harm;
+use super::super::shape::draw_cuts;
 use super::{Due, Simulation};
 use crate::chaos::Random;
 
 /// How far a date jumps at the most.
 const JUMP_MAX: Duration = Duration::from_secs(100_000);
+/// Restarts of one storm, at the most.
+const STORM_RESTARTS_MAX: u64 = 12;
 
 impl Simulation {
     /// One accident of a class.
@@ -20,11 +24,19 @@ impl Simulation {
         let index = random.below(self.nodes.len() as u64) as usize;
         match accident {
             Accident::Kill => self.crash(index, accident.name(), false),
+            Accident::Storm => {
+                self.storms[index] = 2 + random.below(STORM_RESTARTS_MAX - 1);
+                self.scene.borrow_mut().fault(accident.name(), || format!("node {} restarts", index + 1));
+                self.crash(index, "kills in a storm", false);
+            }
             Accident::PowerFailure => {
                 let everywhere = random.permille(300);
                 for other in 0..self.nodes.len() {
                     if everywhere || other == index {
                         self.crash(other, accident.name(), true);
+                        if random.permille(self.plan.disk.lying_flush_permille) {
+                            self.harm(other, Harm::LostLately, "flushes that lied", &mut random);
+                        }
                     }
                 }
             }
@@ -34,6 +46,10 @@ impl Simulation {
             Accident::Pause | Accident::SlowDisk | Accident::DateJump => {
                 self.trouble(index, accident, &mut random);
             }
+            Accident::Rot => self.harm(index, Harm::Rot, accident.name(), &mut random),
+            Accident::Misdirection => self.harm(index, Harm::Misdirected, accident.name(), &mut random),
+            Accident::LostWrite => self.harm(index, Harm::Lost, accident.name(), &mut random),
+            Accident::UnreadableSectors => self.harm(index, Harm::Unreadable, accident.name(), &mut random),
         }
         self.accidents[class] = random;
     }
@@ -53,7 +69,26 @@ impl Simulation {
         }
     }
 
+    /// Harm to the disk of a node, or of one that is damaged already when no other may be.
+    fn harm(&mut self, index: usize, harm: Harm, class: &'static str, random: &mut Random) {
+        let is_damaged = |index: &usize| self.nodes[*index].disk.is_damaged();
+        let damaged: Vec<usize> = (0..self.nodes.len()).filter(is_damaged).collect();
+        let is_over = damaged.len() >= usize::from(self.plan.damaged_max) && !damaged.contains(&index);
+        let index = match damaged[..] {
+            _ if !is_over => index,
+            [] => return,
+            _ => random.pick(&damaged),
+        };
+        let node = &self.nodes[index];
+        if let Some(told) = node.disk.harm(harm, random) {
+            self.scene.borrow_mut().fault(class, || format!("{:?}: {told}", node.id));
+        }
+    }
+
     fn partition(&mut self, random: &mut Random) {
+        if self.nodes.len() < 2 {
+            return;
+        }
         let cuts = draw_cuts(&self.plan.node_ids(), random);
         self.scene.borrow_mut().fault(Accident::Partition.name(), || format!("cut: {cuts:?}"));
         for (from, to) in cuts {
