@@ -9,6 +9,7 @@
 //! clients' commands.
 
 mod accident;
+mod class;
 mod client;
 mod clock;
 mod disk;
@@ -21,8 +22,10 @@ mod network;
 mod node;
 mod plan;
 mod scene;
+mod shape;
 mod simulation;
 mod summary;
+mod wire;
 
 pub use failure::{Failure, play};
 pub use plan::{DiskPlan, LoadPlan, NetworkPlan, Plan, ProcessPlan};
