@@ -155,6 +155,11 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
+/// Starts of processes times bursts of commands: what a seed replays, and most of the time that it takes.
+const REPLAYED_BURSTS_MAX: f64 = 20_000.0;
+/// Turns of a busy core, roughly.
+const TURNS_PER_SECOND: u64 = 200;
+
 impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64) -> Plan {
@@ -176,7 +181,7 @@ impl Plan {
             process: ProcessPlan::draw(&mut Random::named(seed, "plan of the process")),
             seed,
         };
-        plan.stretched(pace)
+        plan.stretched(pace).bounded()
     }
 
     /// The same number of accidents and commands in a longer time, with quiet between them.
@@ -202,6 +207,22 @@ impl Plan {
         for interval in intervals {
             *interval *= pace;
         }
+        self
+    }
+
+    /// Fewer commands where processes start so often that replaying them would take the time of a hundred
+    /// other seeds.
+    fn bounded(mut self) -> Plan {
+        let seconds = self.duration.as_secs();
+        let times = |interval: Duration| {
+            if interval.is_zero() { 0.0 } else { self.duration.div_duration_f64(interval) }
+        };
+        let ProcessPlan { kill_interval, power_interval, storm_interval, fuse_per_100k, .. } = self.process;
+        let fuses = seconds * u64::from(self.nodes) * TURNS_PER_SECOND * fuse_per_100k / 100_000;
+        let starts =
+            times(kill_interval) + times(power_interval) + 4.0 * times(storm_interval) + fuses as f64;
+        let replays = starts * times(self.load.interval);
+        self.load.interval = self.load.interval.mul_f64((replays / REPLAYED_BURSTS_MAX).max(1.0));
         self
     }
 
