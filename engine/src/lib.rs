@@ -47,6 +47,8 @@ mod limits;
 mod local;
 mod machine;
 mod mailbox;
+#[cfg(all(test, loom))]
+mod models;
 mod outcome;
 mod placement;
 mod plans;
@@ -56,6 +58,7 @@ mod service;
 mod settings;
 pub mod stages;
 mod status;
+mod sync;
 mod ticket;
 mod vitals;
 mod watchdog;

@@ -22,6 +22,9 @@ pub struct Receiver<T> {
 
 struct Shared<T> {
     slots: Vec<Slot<T>>,
+    /// A count of its own: loom looks for races with the last access of an atomic only, and a sender that
+    /// looked at `is_full` itself would hide the receiver's look at it.
+    free: AtomicUsize,
     sending: loom::sync::Mutex<Sending>,
 }
 
@@ -38,8 +41,10 @@ struct Sending {
 
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let slot = || Slot { is_full: AtomicBool::new(false), item: Mutex::new(None) };
+    let capacity = capacity.min(SLOTS_MAX);
     let shared = Arc::new(Shared {
-        slots: (0..capacity.min(SLOTS_MAX)).map(|_| slot()).collect(),
+        slots: (0..capacity).map(|_| slot()).collect(),
+        free: AtomicUsize::new(capacity),
         sending: loom::sync::Mutex::new(Sending { tail: 0, is_closed: false }),
     });
     (Sender(Arc::clone(&shared)), Receiver { shared, head: AtomicUsize::new(0) })
@@ -52,9 +57,10 @@ impl<T> Sender<T> {
             return Err(TrySendError::Disconnected(item));
         }
         let slot = &self.0.slots[sending.tail % self.0.slots.len()];
-        if slot.is_full.load(Ordering::Acquire) {
+        if self.0.free.load(Ordering::Acquire) == 0 {
             return Err(TrySendError::Full(item));
         }
+        self.0.free.fetch_sub(1, Ordering::Relaxed);
         *slot.item.lock().unwrap_or_else(PoisonError::into_inner) = Some(item);
         slot.is_full.store(true, Ordering::Release);
         sending.tail += 1;
@@ -92,7 +98,8 @@ impl<T> Receiver<T> {
             return Err(TryRecvError::Empty);
         }
         let item = slot.item.lock().unwrap_or_else(PoisonError::into_inner).take();
-        slot.is_full.store(false, Ordering::Release);
+        slot.is_full.store(false, Ordering::Relaxed);
+        self.shared.free.fetch_add(1, Ordering::Release);
         self.head.store(head + 1, Ordering::Relaxed);
         Ok(item.expect("a full slot has an item"))
     }
