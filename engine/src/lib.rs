@@ -71,7 +71,7 @@ pub use annulus_transport::{
 
 pub use crate::builder::Builder;
 pub use crate::core::{CoreReport, Statistics};
-pub use crate::engine::{CoreFailed, Engine};
+pub use crate::engine::{CoreFailed, Engine, NodeFailed};
 pub use crate::error::{CreateError, StartError};
 pub use crate::handle::RingHandle;
 pub use crate::idle::Idle;
