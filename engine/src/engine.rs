@@ -78,6 +78,22 @@ pub struct CoreFailed {
     pub message: String,
 }
 
+/// A part of this node has failed: stop the node and start it again.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NodeFailed {
+    /// A core.
+    #[error(transparent)]
+    Core(#[from] CoreFailed),
+    /// The threads that connect the node to its peers. Its cores go on with the connections that they have.
+    #[error("node {node}: {message}")]
+    Network {
+        /// The node.
+        node: NodeId,
+        /// Which thread failed, and how.
+        message: String,
+    },
+}
+
 /// How long a core may take to answer a question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a core may take to stop.
@@ -214,16 +230,25 @@ impl Engine {
         self.watchdog.as_ref().map(Watchdog::health).unwrap_or_default()
     }
 
-    /// Blocks until the engine is shut down from elsewhere, which a failed core does too.
+    /// What of this node has failed, if anything: a core, or else what connects it to its peers.
+    pub fn failure(&self) -> Option<NodeFailed> {
+        for health in self.health() {
+            if let CoreState::Failed(message) = health.state {
+                return Some(CoreFailed { node: self.node, core: health.core, message }.into());
+            }
+        }
+        let message = self.fabric.as_ref()?.failure()?.to_owned();
+        Some(NodeFailed::Network { node: self.node, message })
+    }
+
+    /// Blocks until the engine is shut down from elsewhere, or a part of it fails.
     ///
     /// # Errors
-    /// A core failed.
-    pub fn wait(&self) -> Result<(), CoreFailed> {
+    /// A core failed, or what connects the node to its peers.
+    pub fn wait(&self) -> Result<(), NodeFailed> {
         loop {
-            for health in self.health() {
-                if let CoreState::Failed(message) = health.state {
-                    return Err(CoreFailed { node: self.node, core: health.core, message });
-                }
+            if let Some(failed) = self.failure() {
+                return Err(failed);
             }
             if self.cores.iter().all(|core| core.vitals.end() == Some(End::Stopped)) {
                 return Ok(());
@@ -235,10 +260,11 @@ impl Engine {
     /// Stops the node and waits for its threads. What is under way ends as unknown, what waits as rejected.
     ///
     /// # Errors
-    /// A core had failed before.
-    pub fn shutdown(mut self) -> Result<(), CoreFailed> {
+    /// A part of the node had failed before, or a core does not stop.
+    pub fn shutdown(mut self) -> Result<(), NodeFailed> {
+        let failed = self.failure();
         self.stop();
-        self.wait()
+        failed.map_or_else(|| self.wait(), Err)
     }
 
     fn core_of(&self, ring: RingId) -> &CoreHandle {

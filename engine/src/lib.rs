@@ -47,6 +47,8 @@ mod limits;
 mod local;
 mod machine;
 mod mailbox;
+#[cfg(all(test, loom))]
+mod models;
 mod outcome;
 mod placement;
 mod plans;
@@ -56,6 +58,7 @@ mod service;
 mod settings;
 pub mod stages;
 mod status;
+mod sync;
 mod ticket;
 mod vitals;
 mod watchdog;
@@ -68,7 +71,7 @@ pub use annulus_transport::{
 
 pub use crate::builder::Builder;
 pub use crate::core::{CoreReport, Statistics};
-pub use crate::engine::{CoreFailed, Engine};
+pub use crate::engine::{CoreFailed, Engine, NodeFailed};
 pub use crate::error::{CreateError, StartError};
 pub use crate::handle::RingHandle;
 pub use crate::idle::Idle;

@@ -1,16 +1,17 @@
 //! The mailbox of a core: how other threads reach it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use annulus_rings::RingId;
 use annulus_transport::Waker;
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::Sender;
 
 use crate::core::CoreReport;
 use crate::error::CreateError;
 use crate::status::StatusCell;
+use crate::sync::channel::{self, Receiver, TrySendError};
+use crate::sync::{AtomicUsize, Ordering};
 use crate::ticket::Promise;
 use crate::{Rejected, StateMachine};
 
@@ -61,7 +62,7 @@ pub(crate) enum Letter {
 /// The sender's side: bounded in letters and in bytes (M1).
 #[derive(Clone)]
 pub(crate) struct Mailbox {
-    letters: Sender<Letter>,
+    letters: channel::Sender<Letter>,
     bytes: Arc<AtomicUsize>,
     bytes_max: usize,
     waker: Waker,
@@ -78,7 +79,7 @@ const LETTERS_MAX: usize = 64 << 10;
 
 /// A mailbox whose letters carry at most `bytes_max` bytes of commands; posting wakes the core.
 pub(crate) fn mailbox(bytes_max: usize, waker: Waker) -> (Mailbox, MailboxReceiver) {
-    let (letters, receiver) = crossbeam_channel::bounded(LETTERS_MAX);
+    let (letters, receiver) = channel::bounded(LETTERS_MAX);
     let bytes = Arc::new(AtomicUsize::new(0));
     let sender = Mailbox { letters, bytes: Arc::clone(&bytes), bytes_max, waker };
     (sender, MailboxReceiver { letters: receiver, bytes })
@@ -125,7 +126,7 @@ impl Mailbox {
 impl MailboxReceiver {
     /// A mailbox that nobody can post to.
     pub(crate) fn of_nobody() -> MailboxReceiver {
-        MailboxReceiver { letters: crossbeam_channel::never(), bytes: Arc::default() }
+        MailboxReceiver { letters: channel::bounded(1).1, bytes: Arc::new(AtomicUsize::new(0)) }
     }
 
     /// The next letter, if one waits.

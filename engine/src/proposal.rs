@@ -4,9 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::sync::{Thread, current, park, park_timeout};
 use crate::ticket::Ticket;
 use crate::{Outcome, Rejected};
 
@@ -81,26 +81,28 @@ impl Wake for Unpark {
 }
 
 fn block_on(ticket: &Ticket, deadline: Option<Instant>) -> Option<Outcome> {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let waker = Waker::from(Arc::new(Unpark(current())));
     let context = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(outcome) = ticket.poll(&context) {
             return Some(outcome);
         }
         let Some(deadline) = deadline else {
-            thread::park();
+            park();
             continue;
         };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return None;
         }
-        thread::park_timeout(left);
+        park_timeout(left);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use annulus_rings::{Slot, Time};
 
     use super::*;

@@ -3,11 +3,12 @@
 //! The command travels in with the ticket and its buffer carries the reply back out, so a core that
 //! serves handles allocates nothing unless a reply is larger than its command.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use annulus_rings::{Slot, Time};
 
+use crate::sync::{Mutex, MutexGuard};
 use crate::{Completion, Outcome, Rejected};
 
 /// The client's half.

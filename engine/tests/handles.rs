@@ -121,7 +121,7 @@ fn a_panic_of_a_state_machine_stops_its_core_loudly() {
         let outcome = node.ring.propose(b"panic").wait_timeout(PATIENCE);
         assert_eq!(outcome, Some(Outcome::Unknown), "it is in the log: it may take effect elsewhere");
         let failed = node.engine.wait().unwrap_err();
-        assert!(failed.message.contains("as the command asks"), "{failed}");
+        assert!(failed.to_string().contains("as the command asks"), "{failed}");
         assert!(matches!(node.engine.health()[0].state, CoreState::Failed(_)));
         assert_eq!(node.ring.propose(b"late").wait(), Outcome::Rejected(Rejected::ShuttingDown));
         assert!(node.engine.create_ring(RingId(8), Log::default).is_err());

@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_is_refused() {
         let good = frame(b"0123456789");
-        for bit in 0..good.len() * 8 {
+        for bit in (0..good.len() * 8).step_by(if cfg!(miri) { 97 } else { 1 }) {
             let mut bytes = BytesMut::from(good.as_bytes());
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(Frame::parse(bytes.freeze()).is_err(), "bit {bit}");
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn every_truncation_is_refused() {
         let good = frame(b"0123456789");
-        for end in 0..good.len() {
+        for end in (0..good.len()).step_by(if cfg!(miri) { 17 } else { 1 }) {
             assert!(Frame::parse(good.bytes().slice(..end)).is_err(), "{end} bytes");
         }
     }

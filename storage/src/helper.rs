@@ -43,11 +43,14 @@ impl<Job: Send + 'static, Done: Send + 'static> Helper<Job, Done> {
         let asked = stop.clone();
         let body = move || {
             leave_the_core();
+            let last_words = LastWords(wake);
+            // Gone before the last words are heard, however this thread ends.
+            let finished = finished;
             for job in given {
                 if asked.is_asked() || finished.send(work(job, &asked)).is_err() {
                     return;
                 }
-                wake.signal();
+                last_words.0.signal();
             }
         };
         let thread = std::thread::Builder::new().name(name.into()).spawn(body)?;
@@ -78,6 +81,15 @@ impl<Job: Send + 'static, Done: Send + 'static> Helper<Job, Done> {
     }
 }
 
+/// Wakes the core when its helper dies, or it would sleep on beside a job that nobody does.
+struct LastWords(WakeFd);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        self.0.signal();
+    }
+}
+
 impl<Job, Done> Drop for Helper<Job, Done> {
     fn drop(&mut self) {
         self.stop.0.store(true, Ordering::Relaxed);
@@ -96,4 +108,29 @@ fn leave_the_core() {
     let everywhere: libc::cpu_set_t = unsafe { std::mem::transmute([0xffu8; size_of::<libc::cpu_set_t>()]) };
     // SAFETY: the set is valid for reads of its size. A refusal leaves the affinity as it was.
     unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const everywhere) };
+}
+
+// Not under Miri: a thread cannot be moved to other CPUs there.
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+    use super::*;
+
+    #[test]
+    fn a_helper_that_dies_wakes_its_core_and_is_reported() {
+        // SAFETY: eventfd takes no pointers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        // SAFETY: the descriptor was just made and nobody else owns it.
+        let mut eventfd = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let wake = WakeFd::default();
+        wake.set(eventfd.as_raw_fd()).unwrap();
+        let mut helper = Helper::spawn("doomed", wake, |(), _: &Stop| panic!("on purpose")).unwrap();
+        helper.give(());
+        eventfd.read_exact(&mut [0; 8]).unwrap();
+        let done: io::Result<Option<()>> = helper.collect();
+        assert!(done.is_err(), "the core is told what it waits for in vain");
+    }
 }

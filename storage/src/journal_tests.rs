@@ -247,6 +247,7 @@ fn a_block_of_another_life_does_not_continue_this_one() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of recoveries take minutes")]
 fn a_flipped_bit_in_any_sector_is_refused_or_harmless() {
     let (image, written) = small_journal();
     for (segment, bytes) in &image {
@@ -261,6 +262,7 @@ fn a_flipped_bit_in_any_sector_is_refused_or_harmless() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of recoveries take minutes")]
 fn a_lost_sector_gives_a_prefix_or_a_refusal_and_never_a_wrong_frame() {
     let (image, written) = small_journal();
     let mut torn = 0;
@@ -280,6 +282,7 @@ fn a_lost_sector_gives_a_prefix_or_a_refusal_and_never_a_wrong_frame() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of recoveries take minutes")]
 fn a_truncated_or_missing_segment_is_refused() {
     let (image, _) = small_journal();
     let last = *image.keys().next_back().unwrap();
@@ -365,6 +368,7 @@ fn without_room_for_segments_new_work_is_refused_before_what_was_taken_is_stuck(
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it writes megabytes")]
 fn a_memory_journal_keeps_the_newest_slots_and_is_named_volatile() {
     let (mut journal, _) = recover(MemoryDisk::new(128 << 10)).unwrap();
     assert!(!journal.is_durable() && journal.kind().to_string().contains("volatile"));
@@ -442,7 +446,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 400 }, ..ProptestConfig::default() })]
 
     /// The model is a vector: what was appended, in order. After any crash the journal holds a prefix of
     /// it that has everything acknowledged.

@@ -257,7 +257,8 @@ fn is_transient(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }
 
-#[cfg(test)]
+// Not under Miri: it has no io_uring.
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
 

@@ -83,7 +83,7 @@ const MAY_BE_UNSAFE: [(&str, &str); 16] = [
     ("storage/tests/no_allocation.rs", "an allocator that counts"),
     ("transport/src/buffer_ring.rs", "memory shared with the kernel"),
     ("transport/src/uring.rs", "operations that the kernel performs"),
-    ("transport/src/wake.rs", "the eventfd of a core"),
+    ("transport/src/eventfd.rs", "the eventfd of a core"),
 ];
 
 /// Unfinished work, in pieces so that this list does not find itself.

@@ -53,17 +53,19 @@ impl Acceptor {
     }
 
     /// Runs until the fabric stops.
-    pub(crate) fn run(mut self) {
+    ///
+    /// # Errors
+    /// Its `io_uring` failed: no peer can connect any more.
+    pub(crate) fn run(mut self) -> io::Result<()> {
         let mut ready = Vec::new();
-        while !self.control.is_stopped() {
+        let mut result = Ok(());
+        while result.is_ok() && !self.control.is_stopped() {
             ready.clear();
-            if let Err(error) = self.turn(&mut ready) {
-                tracing::error!(%error, "the acceptor's io_uring failed: no peer can connect any more");
-                break;
-            }
+            result = self.turn(&mut ready);
         }
         // Else the kernel would keep the port for as long as it takes the ring apart.
         let _ = self.readiness.remove(self.listening);
+        result
     }
 
     fn turn(&mut self, ready: &mut Vec<Token>) -> io::Result<()> {

@@ -64,6 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "it has no resolver")]
     fn a_numeric_address_is_not_resolved_and_a_name_is() {
         assert!(matches!(PeerAddress::from("127.0.0.1:80"), PeerAddress::Socket(_)));
         let name = PeerAddress::from("localhost:80");

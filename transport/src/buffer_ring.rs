@@ -112,3 +112,46 @@ impl Drop for BufferRing {
         unsafe { alloc::dealloc(self.entries.as_ptr().cast(), self.layout) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Puts `bytes` where the entry at `place` points to, as the kernel does.
+    fn arrive(ring: &BufferRing, place: u16, bytes: &[u8]) -> u16 {
+        // SAFETY: the place is below the number of entries.
+        let entry = unsafe { ring.entries.add(place.into()) };
+        // SAFETY: the entries were initialised by the allocation, and nobody writes to one now.
+        let entry = unsafe { entry.as_ref() };
+        assert!(bytes.len() <= entry.len() as usize);
+        let target = std::ptr::with_exposed_provenance_mut::<u8>(entry.addr() as usize);
+        // SAFETY: the entry points to a slot with room for as many bytes as it says, which nobody else uses.
+        unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        entry.bid()
+    }
+
+    #[test]
+    fn what_arrives_is_split_off_and_the_rest_is_published_again() {
+        let mut ring = BufferRing::new(3, 2);
+        assert_eq!(ring.shared_tail().load(Ordering::Acquire), 2);
+        let index = arrive(&ring, 0, b"first");
+        let first = ring.take(index, 5);
+        assert_eq!(ring.shared_tail().load(Ordering::Acquire), 3);
+        let index = arrive(&ring, 0, b"second");
+        let second = ring.take(index, 6);
+        assert_eq!((&first[..], &second[..]), (&b"first"[..], &b"second"[..]));
+    }
+
+    #[test]
+    fn a_slot_that_gets_small_is_replaced_while_its_frames_live() {
+        let mut ring = BufferRing::new(3, 1);
+        let mut frames = Vec::new();
+        for fill in 0..9 {
+            let index = arrive(&ring, 0, &[fill; 15_000]);
+            frames.push(ring.take(index, 15_000).freeze());
+        }
+        for (frame, fill) in frames.iter().zip(0..) {
+            assert!(frame[..] == *vec![fill; 15_000]);
+        }
+    }
+}

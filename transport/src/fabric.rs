@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -111,11 +111,28 @@ pub(crate) struct Control {
     pub(crate) links: Arc<Links>,
     pub(crate) report: Report,
     stopped: AtomicBool,
+    /// How the first control thread that failed did so.
+    failure: OnceLock<String>,
 }
 
 impl Control {
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Does the work of a control thread. How it failed is kept for whoever watches over the node.
+    fn supervise(&self, thread: &str, work: impl FnOnce() -> io::Result<()>) {
+        let message = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => format!("the network's thread `{thread}` failed: {error}"),
+            Err(_) => format!("the network's thread `{thread}` panicked"),
+        };
+        tracing::error!(
+            message,
+            "connections that stand go on, lost ones may not come back: restart the node"
+        );
+        // The first failure is the one to look at.
+        let _ = self.failure.set(message);
     }
 }
 
@@ -186,6 +203,12 @@ impl TcpFabric {
         self.address
     }
 
+    /// How a control thread has failed, if one has. Connections that stand go on; those that are lost may
+    /// never come back, so the node should be restarted.
+    pub fn failure(&self) -> Option<&str> {
+        self.control.failure.get().map(String::as_str)
+    }
+
     /// Counts since the start.
     pub fn statistics(&self) -> FabricStatistics {
         self.control.report.statistics()
@@ -212,8 +235,13 @@ impl TcpFabric {
         let dialled = self.control.options.nodes.range(NodeId(own.0.saturating_add(1))..);
         for (peer, address) in dialled.filter(|(peer, _)| **peer > own) {
             let dialer = Dialer::new(Arc::clone(&self.control), *peer, address.clone());
-            let name = format!("dial-{peer}");
-            self.threads.push(thread::Builder::new().name(name).spawn(move || dialer.run())?);
+            let (control, name) = (Arc::clone(&self.control), format!("dial-{peer}"));
+            let thread = thread::Builder::new().name(name.clone());
+            let work = move || {
+                dialer.run();
+                Ok(())
+            };
+            self.threads.push(thread.spawn(move || control.supervise(&name, work))?);
         }
         Ok(())
     }
@@ -227,8 +255,9 @@ impl TcpFabric {
             while !thread.is_finished() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(1));
             }
-            if thread.is_finished() && thread.join().is_err() {
-                tracing::error!("a control thread of the network had panicked");
+            if thread.is_finished() {
+                // How it failed, if it did, was told by `supervise`.
+                let _ = thread.join();
             }
         }
     }
@@ -252,8 +281,8 @@ fn control(options: FabricOptions) -> io::Result<(Arc<Control>, Vec<TcpPort>)> {
         instance: handshake::draw_nonce()?,
         peers,
     };
-    let stopped = AtomicBool::new(false);
-    Ok((Arc::new(Control { options, identity, links, report: Report::default(), stopped }), ports))
+    let (stopped, failure) = (AtomicBool::new(false), OnceLock::new());
+    Ok((Arc::new(Control { options, identity, links, report: Report::default(), stopped, failure }), ports))
 }
 
 /// Starts the thread that listens, and waits until it does.
@@ -264,10 +293,10 @@ fn start_acceptor(control: &Arc<Control>, listener: TcpListener) -> io::Result<(
     let (started, outcome) = mpsc::sync_channel(1);
     // The io_uring belongs to the thread that makes it, so the thread reports whether it has one.
     let thread = thread::Builder::new().name("accept".into()).spawn(move || {
-        match Acceptor::new(control, wake, listener) {
+        match Acceptor::new(Arc::clone(&control), wake, listener) {
             Ok(acceptor) => {
                 let _ = started.send(Ok(()));
-                acceptor.run();
+                control.supervise("accept", || acceptor.run());
             }
             Err(error) => drop(started.send(Err(error))),
         }
@@ -285,4 +314,23 @@ fn listen_at(own: &PeerAddress) -> Result<TcpListener, FabricError> {
         io::ErrorKind::PermissionDenied => FabricError::Forbidden(address),
         _ => FabricError::Listen { address, source },
     })
+}
+
+// Not under Miri: it has no sockets.
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::tests::{fabric_options, listener};
+
+    #[test]
+    fn the_first_control_thread_that_fails_is_named() {
+        let (listener, address) = listener();
+        let (fabric, _ports) = TcpFabric::start_on(listener, fabric_options(1, &[address])).unwrap();
+        fabric.control.supervise("dial-2", || Ok(()));
+        assert_eq!(fabric.failure(), None);
+        let control = Arc::clone(&fabric.control);
+        thread::spawn(move || control.supervise("accept", || panic!("on purpose"))).join().unwrap();
+        fabric.control.supervise("dial-3", || Err(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(fabric.failure(), Some("the network's thread `accept` panicked"));
+    }
 }

@@ -15,6 +15,9 @@ mod backoff;
 mod buffer_ring;
 mod connection;
 mod dialer;
+#[cfg(not(loom))]
+#[allow(unsafe_code)]
+mod eventfd;
 mod fabric;
 mod handshake;
 mod hello;
@@ -29,10 +32,14 @@ mod refusal;
 mod report;
 mod send_queue;
 mod splitter;
+#[cfg(not(loom))]
+mod sync;
+#[cfg(loom)]
+#[allow(missing_docs)]
+pub mod sync;
 mod tcp;
 #[allow(unsafe_code)]
 mod uring;
-#[allow(unsafe_code)]
 mod wake;
 
 pub use address::PeerAddress;
@@ -50,5 +57,7 @@ pub use splitter::FrameSplitter;
 pub use tcp::{TcpNetwork, TcpOptions};
 pub use wake::{Doorbell, Wake, Waker};
 
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(test)]
 mod tests;

@@ -3,14 +3,14 @@
 //! A control thread numbers each connection and hands it to its core; the core says when that number is
 //! lost. Nothing here blocks a core: the table is atomic, the hand-over a bounded channel.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
+use std::sync::Arc;
 
 use annulus_rings::{ClusterId, CoreId, NodeId};
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::connection::Established;
+use crate::sync::channel::{Receiver, Sender, bounded};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{AtomicU64, OnceLock, Ordering};
 use crate::wake::Doorbell;
 
 /// Connections that wait for a core to take them. A core that takes none is stalled: the rest are refused.
@@ -146,7 +146,7 @@ impl Links {
     /// The thread that calls this dials `peer` and is unparked when a connection is lost.
     pub(crate) fn dial_here(&self, peer: NodeId) {
         if let Some(index) = self.index(peer) {
-            self.dialers[index].get_or_init(std::thread::current);
+            self.dialers[index].get_or_init(thread::current);
         }
     }
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use annulus_rings::frame::FRAME_BYTES_MAX;
 use annulus_rings::{CoreId, Frame, Incarnation, NodeId, Time};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use crate::network::{Network, NetworkStatistics, PeerState, PeerStatus, Received};
+use crate::sync::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::wake::Doorbell;
 
 /// How a hub behaves.

@@ -12,13 +12,12 @@
 //! The fences are totally ordered. If the waker's comes first, the core's re-check sees the work; if
 //! the core's comes first, the waker sees the flag and writes the eventfd, which ends the block.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::sync::{AtomicBool, EventFd, OnceLock, Ordering, clear, fence};
 
 /// The eventfd on which a core sleeps. Owned by the core; other threads hold [`Waker`]s.
 ///
@@ -43,7 +42,6 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Wake {
     bell: Arc<Doorbell>,
-    fd: RawFd,
 }
 
 /// Wakes a core from any thread. Clones ring the same bell.
@@ -57,7 +55,7 @@ pub struct Waker(Arc<Doorbell>);
 #[derive(Default, Debug)]
 pub struct Doorbell {
     parked: AtomicBool,
-    eventfd: OnceLock<File>,
+    eventfd: OnceLock<EventFd>,
 }
 
 impl Wake {
@@ -66,21 +64,13 @@ impl Wake {
     /// # Errors
     /// The process has no descriptors left.
     pub fn new() -> io::Result<Wake> {
-        // Not EFD_NONBLOCK: an io_uring read of a non-blocking descriptor fails instead of waiting.
-        // SAFETY: eventfd takes no pointers.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made and nobody else owns it.
-        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-        let bell = Doorbell { parked: AtomicBool::new(false), eventfd: OnceLock::from(File::from(owned)) };
-        Ok(Wake { bell: Arc::new(bell), fd })
+        let bell = Doorbell { parked: AtomicBool::new(false), eventfd: OnceLock::from(EventFd::new()?) };
+        Ok(Wake { bell: Arc::new(bell) })
     }
 
     /// The eventfd: readable when the core is wanted. It belongs to this `Wake`.
     pub fn fd(&self) -> RawFd {
-        self.fd
+        self.eventfd().fd()
     }
 
     /// A handle for other threads.
@@ -97,7 +87,7 @@ impl Wake {
     pub fn prepare(&self) {
         // Signals up to here tell of work that the coming re-check finds by itself. Draining comes first:
         // a signal that answers the flag must stay, for its waker has taken the flag down.
-        self.drain();
+        self.eventfd().drain();
         self.bell.arm();
     }
 
@@ -108,28 +98,16 @@ impl Wake {
 
     /// Sleeps until a signal or for `timeout` (for ever without one), and resumes. True when a signal came.
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
-        let mut poll = libc::pollfd { fd: self.fd, events: libc::POLLIN, revents: 0 };
-        let timeout = timeout.map(|timeout| libc::timespec {
-            tv_sec: timeout.as_secs().min(i64::MAX as u64).cast_signed(),
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        });
-        let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: both pointers are to locals that outlive the call, and one pollfd is announced.
-        let ready = unsafe { libc::ppoll(&raw mut poll, 1, timeout, ptr::null()) };
+        let signalled = self.eventfd().wait(timeout);
         self.bell.disarm();
-        if ready > 0 {
-            self.drain();
+        if signalled {
+            self.eventfd().drain();
         }
-        ready > 0
+        signalled
     }
 
-    /// Sets the eventfd's counter to zero without ever blocking.
-    fn drain(&self) {
-        let mut counter = 0u64;
-        let vector = libc::iovec { iov_base: (&raw mut counter).cast(), iov_len: size_of::<u64>() };
-        // Fails with EAGAIN when there is nothing, which is as good.
-        // SAFETY: the vector describes `counter`, which outlives the call.
-        unsafe { libc::preadv2(self.fd, &raw const vector, 1, -1, libc::RWF_NOWAIT) };
+    fn eventfd(&self) -> &EventFd {
+        self.bell.eventfd.get().expect("the bell of a Wake is connected when it is made")
     }
 }
 
@@ -157,24 +135,20 @@ impl Doorbell {
     /// # Errors
     /// The descriptor is not open, none is left, or the bell is connected already.
     pub fn connect(&self, eventfd: RawFd) -> io::Result<()> {
-        if eventfd < 0 {
-            return Err(io::Error::from_raw_os_error(libc::EBADF));
-        }
-        // SAFETY: the descriptor is the caller's and open while this function duplicates it.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(eventfd) };
-        let file = File::from(borrowed.try_clone_to_owned()?);
-        self.eventfd.set(file).map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))
+        let own = EventFd::duplicate(eventfd)?;
+        self.eventfd.set(own).map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))
     }
 
     /// The owner will sleep unless it finds work after this call.
     pub fn arm(&self) {
-        self.parked.store(true, Ordering::Relaxed);
+        // Release: whoever takes the flag down sees the eventfd too, which may have been connected just now.
+        self.parked.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
     /// The owner runs again.
     pub fn disarm(&self) {
-        self.parked.store(false, Ordering::Relaxed);
+        clear(&self.parked);
     }
 
     /// Wakes the owner if it sleeps or is about to. Publish the work first.
@@ -182,22 +156,22 @@ impl Doorbell {
         fence(Ordering::SeqCst);
         // The swap lets one of many wakers make the system call.
         if self.parked.load(Ordering::Relaxed)
-            && self.parked.swap(false, Ordering::Relaxed)
-            && let Some(mut eventfd) = self.eventfd.get()
+            && self.parked.swap(false, Ordering::Acquire)
+            && let Some(eventfd) = self.eventfd.get()
         {
-            // Can only fail at 2^64 - 2 unread signals, and then the core is awake anyway.
-            let _ = eventfd.write(&1u64.to_ne_bytes());
+            eventfd.signal();
         }
     }
 }
 
 impl AsRawFd for Wake {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd
+        self.fd()
     }
 }
 
-#[cfg(test)]
+// Not under Miri: it has neither ppoll nor preadv2.
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicU64;

@@ -41,7 +41,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use annulus::{CoreState, Engine, JournalKind, TcpService, TcpServiceOptions};
+use annulus::{Engine, JournalKind, TcpService, TcpServiceOptions};
 use annulus_rings::batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, COMMAND_HEADER_BYTES};
 use clap::Parser as _;
 
@@ -79,8 +79,8 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
             tracing::info!(signal, "stopping");
             return Ok(engine.shutdown()?);
         }
-        if engine.health().iter().any(|core| matches!(core.state, CoreState::Failed(_))) {
-            return Ok(engine.wait()?);
+        if let Some(failed) = engine.failure() {
+            return Err(failed.into());
         }
     }
 }

@@ -51,6 +51,7 @@ fn frames_of_an_earlier_life_are_not_delivered() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a frame of a MiB takes minutes")]
 fn a_core_that_does_not_read_costs_bounded_memory() {
     let hub = LoopbackHub::new(LoopbackOptions { queue_frames_max: 100, queue_bytes_max: 10_000 });
     let [mut one, mut two] = join_two(&hub);
