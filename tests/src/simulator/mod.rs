@@ -8,8 +8,8 @@
 //!
 //! Most accidents pass. Harm to what a disk holds does not: a node that finds its disk damaged says so and
 //! stops for good, and only then; one that does not start from a sound disk breaks a rule (G11), and so does
-//! one that writes again, or erases, what was durable (A10). In most seeds only a minority of disks is ever
-//! harmed; in some it may be all, and then the cluster may stop, but never disagree.
+//! one that starts over damage to what was durable, writes it again or erases it (A10). In most seeds only a
+//! minority of disks is ever harmed; in some it may be all, and then the cluster may stop, but never disagree.
 //!
 //! An observer who sees every frame, record, execution and answer judges each of them: see
 //! [`Oracle`](crate::world::Oracle) and the ledger of clients' commands.
