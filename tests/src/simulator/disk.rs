@@ -2,6 +2,7 @@
 
 mod block;
 mod harm;
+mod reading;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -328,73 +329,13 @@ impl Device {
     }
 
     fn recovered(&mut self) {
+        self.judge_recovery();
         for block in std::mem::take(&mut self.blocks) {
             let medium = self.media.get(&block.at.segment);
             if !medium.is_some_and(|medium| medium.holds(block.at.offset, &block.image)) {
                 break;
             }
             self.is_durable(&block);
-        }
-    }
-
-    fn read(&mut self, at: Position, buffer: &mut [u8]) -> io::Result<()> {
-        let medium = self.media.get(&at.segment).ok_or(io::ErrorKind::NotFound)?;
-        if at.offset + buffer.len() as u64 > medium.bytes() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if medium.is_unreadable(at.offset, buffer.len() as u64) {
-            let node = self.node;
-            self.scene
-                .borrow_mut()
-                .fault("reads of unreadable sectors", || format!("{node:?}: EIO at {at:?}"));
-            return Err(io::Error::other("unreadable sectors"));
-        }
-        medium.read(at.offset, buffer);
-        Ok(())
-    }
-
-    /// Maybe a sector comes from somewhere else, or all that was asked for.
-    fn misread(&mut self, buffer: &mut [u8]) {
-        let is_due = self.streams.misreads.below(10_000) < self.plan.misread_permyriad;
-        if !is_due || self.media.is_empty() {
-            return;
-        }
-        let random = &mut self.streams.misreads;
-        let segments: Vec<SegmentId> = self.media.keys().copied().collect();
-        let source = &self.media[&random.pick(&segments)];
-        let one = random.below((buffer.len() / SECTOR_BYTES) as u64) as usize;
-        let sectors = if random.permille(500) { one..one + 1 } else { 0..buffer.len() / SECTOR_BYTES };
-        let part = &mut buffer[sectors.start * SECTOR_BYTES..sectors.end * SECTOR_BYTES];
-        let from = random.below((source.bytes().saturating_sub(part.len() as u64)) / SECTOR_BYTES as u64 + 1);
-        source.read(from * SECTOR_BYTES as u64, part);
-        self.fails(true, "misdirected reads");
-    }
-
-    /// The same while a journal is read back: at most one sector for each start, and none of those that
-    /// must be spared, as if a write was lost. See [`harm`].
-    fn misread_at_start(&mut self, at: Position, buffer: &mut [u8]) {
-        let is_due = self.streams.misreads.below(100_000) < self.plan.misread_permyriad;
-        if !is_due || self.has_passing_trouble || self.first_missing.is_some() {
-            return;
-        }
-        let random = &mut self.streams.misreads;
-        let bytes = buffer.len() as u64;
-        let here: Vec<Held> = self.history.iter().copied().filter(|held| held.overlaps(at, bytes)).collect();
-        let sector = |bound: u64, random: &mut Random| random.below(bound / SECTOR) * SECTOR;
-        let to = if here.is_empty() || random.permille(200) {
-            at.offset + sector(bytes, random)
-        } else {
-            let held = random.pick(&here);
-            held.at.offset + sector(held.bytes, random)
-        };
-        let segments: Vec<SegmentId> = self.media.keys().copied().collect();
-        let source = &self.media[&random.pick(&segments)];
-        let from = sector(source.bytes(), random);
-        let is_read = at.offset <= to && to + SECTOR <= at.offset + bytes;
-        if is_read && !self.is_spared(Position { offset: to, ..at }, SECTOR) {
-            let start = (to - at.offset) as usize;
-            source.read(from, &mut buffer[start..start + SECTOR_BYTES]);
-            self.fails(true, "misdirected reads");
         }
     }
 

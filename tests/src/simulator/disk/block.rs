@@ -1,5 +1,6 @@
 //! Blocks as an observer sees them on their way to the disk, and what he remembers of those that arrived.
 
+use annulus_rings::frame::checksum;
 use annulus_rings::{Frame, Lsn};
 use annulus_storage::Position;
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub(super) struct Held {
     pub(super) last: Lsn,
     /// Everything up to here was durable when this block was written, as it says itself.
     pub(super) durable: Lsn,
+    /// Of all its bytes.
+    pub(super) checksum: u64,
 }
 
 impl Block {
@@ -53,6 +56,7 @@ impl Block {
             first: Lsn(first),
             last: Lsn(first + count - 1),
             durable: Lsn(self.number(DURABLE_LSN_OFFSET)),
+            checksum: checksum(&self.image),
         }
     }
 
