@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Answer, Operation, Verdict, judge};
+use super::{Answer, Operation, Verdict, judge_each};
 
 /// One operation of one client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,9 +70,14 @@ impl History {
         self.calls[call].end = End::Rejected;
     }
 
-    /// Whether the history is linearizable: see [`judge`].
-    pub fn judge(&self, states_max: usize) -> Verdict {
-        judge(&self.calls, states_max)
+    /// How many calls there were.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether the history of each register is linearizable: see [`judge`](super::judge).
+    pub fn judge_each(&self, states_max: usize) -> impl Iterator<Item = Verdict> {
+        judge_each(&self.calls, states_max)
     }
 
     fn next_moment(&mut self) -> u64 {

@@ -22,17 +22,22 @@ pub use search::Verdict;
 /// Judges a history, register by register. A search that would remember more than `states_max` states of a
 /// register is given up, and the history is not judged, unless another register shows that it is broken.
 pub fn judge(calls: &[Call], states_max: usize) -> Verdict {
+    let mut verdict = Verdict::Linearizable;
+    for judged in judge_each(calls, states_max) {
+        match judged {
+            Verdict::Linearizable => {}
+            Verdict::NotJudged => verdict = Verdict::NotJudged,
+            Verdict::Broken(_) => return judged,
+        }
+    }
+    verdict
+}
+
+/// The same, for each register.
+fn judge_each(calls: &[Call], states_max: usize) -> impl Iterator<Item = Verdict> {
     let mut by_key: BTreeMap<u64, Vec<&Call>> = BTreeMap::new();
     for call in calls {
         by_key.entry(call.key).or_default().push(call);
     }
-    let mut verdict = Verdict::Linearizable;
-    for calls in by_key.into_values() {
-        match search::judge(calls, states_max) {
-            Verdict::Linearizable => {}
-            Verdict::NotJudged => verdict = Verdict::NotJudged,
-            broken @ Verdict::Broken(_) => return broken,
-        }
-    }
-    verdict
+    by_key.into_values().map(move |calls| search::judge(calls, states_max))
 }

@@ -10,7 +10,7 @@ use super::client::{Clients, Switch};
 use super::clock::{SimulatedClock, TrueTime};
 use super::disk::SimulatedDisk;
 use super::fuse::Fuse;
-use super::machine::ChainMachine;
+use super::machine::Machine;
 use super::network::{Hub, SimulatedNetwork};
 use super::plan::Plan;
 use super::scene::Shared;
@@ -110,7 +110,7 @@ impl Node {
             service: Some(Box::new(clients)),
         };
         let machine = |ring: &RingId| {
-            let machine = ChainMachine::new(&self.scene, *ring, self.id);
+            let machine = Machine::new(&self.scene, *ring, self.id);
             (*ring, Box::new(machine) as Box<dyn StateMachine>)
         };
         let machines = self.rings.iter().map(machine).collect();

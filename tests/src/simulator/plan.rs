@@ -60,6 +60,21 @@ pub struct LoadPlan {
     pub astray_permille: u64,
     /// Bytes that may wait unsealed.
     pub queue_bytes_max: usize,
+    /// Clients that use registers, in place of the bursts; not in every seed.
+    pub registers: Option<RegisterPlan>,
+}
+
+/// What clients do that use registers, so few that all they saw can be judged as a whole.
+#[derive(Clone, Debug)]
+pub struct RegisterPlan {
+    /// Registers of each ring.
+    pub keys: u64,
+    /// Clients.
+    pub sessions: u64,
+    /// Between the answer to one command of a client and its next, a mean.
+    pub rest: Duration,
+    /// How long a client waits at the most.
+    pub patience_max: Duration,
 }
 
 /// What befalls frames and links.
@@ -176,7 +191,24 @@ impl Plan {
             process: ProcessPlan::draw(&mut Random::named(seed, "plan of the process")),
             seed,
         };
-        plan.stretched(pace)
+        plan.stretched(pace).with_registers()
+    }
+
+    /// In some seeds clients use registers. Those are drawn apart, and change nothing else of a seed.
+    fn with_registers(mut self) -> Plan {
+        let random = &mut self.random("registers");
+        if random.permille(400) {
+            let commands = random.pick(&[60, 150, 400]);
+            let sessions = random.pick(&[2, 3, 5, 8]);
+            self.load.interval /= 4;
+            self.load.registers = Some(RegisterPlan {
+                keys: random.pick(&[1, 2, 4]),
+                sessions,
+                rest: self.duration * sessions as u32 / commands,
+                patience_max: self.election_timeout * random.pick(&[1, 4, 20]),
+            });
+        }
+        self
     }
 
     /// The same number of accidents and commands in a longer time, with quiet between them.
@@ -293,6 +325,7 @@ impl LoadPlan {
             command_bytes_max: random.pick(&[16, 60, 400, 3000]),
             astray_permille: some(random, &[50, 300]),
             queue_bytes_max: random.pick(&[4096, 16 << 10, 1 << 20]),
+            registers: None,
         }
     }
 }

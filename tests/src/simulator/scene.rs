@@ -35,6 +35,7 @@ pub(super) struct Scene {
     is_traced: bool,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) frames: u64,
+    pub(super) queries: u64,
     /// Commands committed to clients, by ring, since the cluster healed.
     pub(super) served: BTreeMap<RingId, u64>,
 }
@@ -95,6 +96,7 @@ impl Scene {
             is_traced,
             faults: BTreeMap::new(),
             frames: 0,
+            queries: 0,
             served: BTreeMap::new(),
         }
     }
@@ -217,6 +219,19 @@ impl Scene {
         if matches!(end, End::Committed(_)) {
             *self.served.entry(ring).or_default() += 1;
         }
+    }
+
+    /// A replica answers a query.
+    pub(super) fn queried(&mut self, ring: RingId, node: NodeId, slots: u64, state: u64) {
+        self.queries += 1;
+        self.fold(slots, state);
+        let verdict = self.ledger.query(ring, node, slots, state);
+        self.judge(verdict);
+    }
+
+    /// True time.
+    pub(super) fn now(&self) -> Time {
+        self.truth.now()
     }
 
     /// A replica's watermarks after a turn.

@@ -20,7 +20,7 @@ use super::network::Hub;
 use super::node::{Node, Started, Turned};
 use super::plan::Plan;
 use super::scene::{Scene, Shared};
-use super::summary::Summary;
+use super::summary::{Registers, Summary};
 use crate::chaos::Random;
 use crate::world::{Happening, Violation};
 
@@ -81,6 +81,7 @@ impl Simulation {
         let ids = plan.node_ids();
         let nodes: Vec<Node> = ids.into_iter().map(|id| Node::new(id, &plan, &scene, &truth)).collect();
         let (given_up, storms) = (vec![false; nodes.len()], vec![0; nodes.len()]);
+        let switch = Switch::new(&plan);
         let accidents = Accident::ALL.iter().map(|accident| plan.random(accident.name())).collect();
         Simulation {
             random: plan.random("simulation"),
@@ -91,7 +92,7 @@ impl Simulation {
             truth,
             scene,
             hub,
-            switch: Switch::new(),
+            switch,
             nodes,
             given_up,
             outlook: Outlook::Quorum,
@@ -130,10 +131,11 @@ impl Simulation {
         self.heal();
         self.serve()?;
         self.agree()?;
-        Ok(self.summary())
+        let registers = self.scene.borrow().ledger.judge_registers()?;
+        Ok(self.summary(registers))
     }
 
-    fn summary(&self) -> Summary {
+    fn summary(&self, registers: Registers) -> Summary {
         let scene = self.scene.borrow();
         let rings = self.plan.ring_ids();
         let ended = |as_: fn(&End) -> bool| scene.ledger.count(|end| end.as_ref().is_some_and(as_));
@@ -147,6 +149,8 @@ impl Simulation {
             committed: ended(|end| matches!(end, End::Committed(_))),
             rejected: ended(|end| matches!(end, End::Rejected)),
             unknown: scene.ledger.count(|end| matches!(end, None | Some(End::Unknown))),
+            queries: scene.queries,
+            registers,
             faults: scene.faults.clone(),
             digest: scene.digest(),
         }
