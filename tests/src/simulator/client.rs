@@ -63,6 +63,11 @@ impl Switch {
 pub(super) struct Clients {
     scene: Shared,
     plan: LoadPlan,
+    /// What may be open in one ring, and wait for the journal, at the most (G12).
+    open_max: u64,
+    backlog_bytes_max: u64,
+    /// Commands of the whole history, at the most.
+    commands_max: u64,
     random: Random,
     fuse: Fuse,
     switch: Switch,
@@ -83,7 +88,7 @@ pub(super) struct Clients {
 impl Clients {
     pub(super) fn new(
         scene: &Shared,
-        plan: &LoadPlan,
+        plan: &Plan,
         random: Random,
         fuse: &Fuse,
         switch: &Switch,
@@ -91,7 +96,10 @@ impl Clients {
     ) -> Clients {
         Clients {
             scene: scene.clone(),
-            plan: plan.clone(),
+            plan: plan.load.clone(),
+            open_max: plan.open_commands_max(),
+            backlog_bytes_max: 2 * plan.journal().backlog_bytes_max as u64,
+            commands_max: plan.commands_max,
             random,
             fuse: fuse.clone(),
             switch: switch.clone(),
@@ -125,6 +133,9 @@ impl Clients {
     fn burst(&mut self, ring: RingId, local: &mut Local<'_>) -> usize {
         let burst = 1 + self.random.below(self.plan.burst_max);
         for _ in 0..burst {
+            if self.has_enough(self.switch.demand.get()) {
+                break;
+            }
             let keys = self.plan.registers.as_ref().map(|registers| registers.keys);
             let request =
                 keys.map(|keys| Request { key: self.random.below(keys), operation: Operation::Read });
@@ -139,12 +150,33 @@ impl Clients {
         let now = self.scene.borrow().now();
         let ready = sessions.borrow_mut().ready(now, ring, leads);
         for &session in &ready {
+            if self.has_enough(Demand::Usual) {
+                break;
+            }
             let request = sessions.borrow_mut().draw(session);
             let number = self.scene.borrow_mut().ledger.propose(ring, self.node, Some(request));
             sessions.borrow_mut().waits(session, now, number, (ring, request));
             self.submit(ring, number, Some(request), local);
         }
         ready.len()
+    }
+
+    /// Whether clients have asked all that they may; probes they may always.
+    fn has_enough(&self, demand: Demand) -> bool {
+        demand == Demand::Usual && self.scene.borrow().ledger.proposed() >= self.commands_max
+    }
+
+    /// What waits at this node stays inside its bounds (G12).
+    fn is_bounded(&self, ring: RingId, local: &Local<'_>) {
+        let open = self.open.values().filter(|other| **other == ring).count() as u64;
+        let backlog = local.statistics().journal.backlog_bytes_peak;
+        if open > self.open_max || backlog > self.backlog_bytes_max {
+            let what = format!(
+                "{:?} has {open} commands open in ring {ring}, at most {}; {backlog} bytes waited for its journal, at most {}",
+                self.node, self.open_max, self.backlog_bytes_max
+            );
+            self.scene.borrow_mut().judge(Err(Violation { rule: "G12", what }));
+        }
     }
 
     /// Asks this replica, which may lag and never goes back, and is never behind an answer that it gave.
@@ -202,7 +234,8 @@ impl Service for Clients {
         let ring = self.random.pick(&self.rings);
         self.query(ring, local);
         let leads = local.status(ring).is_some_and(|status| status.role == Role::Leader);
-        if demand == Demand::Nothing || self.open.len() >= OPEN_MAX {
+        self.is_bounded(ring, local);
+        if demand == Demand::Nothing || self.open.len() >= OPEN_MAX || self.has_enough(demand) {
             return 0;
         }
         if demand == Demand::Usual && self.plan.registers.is_some() {

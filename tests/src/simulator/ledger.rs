@@ -210,6 +210,11 @@ impl Ledger {
         Ok(registers)
     }
 
+    /// Commands proposed.
+    pub(super) fn proposed(&self) -> u64 {
+        self.commands.len() as u64
+    }
+
     /// How many commands ended like this.
     pub(super) fn count(&self, is: impl Fn(Option<End>) -> bool) -> u64 {
         self.commands.iter().filter(|command| is(command.end)).count() as u64

@@ -20,6 +20,7 @@ mod class;
 mod client;
 mod clock;
 mod command;
+mod coverage;
 mod disk;
 mod failure;
 mod fuse;
@@ -36,6 +37,7 @@ mod simulation;
 mod summary;
 mod wire;
 
+pub use coverage::{Coverage, State};
 pub use failure::{Failure, play};
 pub use plan::{DiskPlan, LoadPlan, NetworkPlan, Plan, ProcessPlan, RegisterPlan};
 pub use simulation::Simulation;

@@ -100,7 +100,7 @@ impl Node {
         self.scene.borrow_mut().happen_to_all(&Happening::Started { node: self.id, records: 0 });
         let whose = (self.id, self.rings.clone());
         let random = Random::new(self.random.number());
-        let clients = Clients::new(&self.scene, &plan.load, random, &self.fuse, switch, whose);
+        let clients = Clients::new(&self.scene, plan, random, &self.fuse, switch, whose);
         let journal = Unrecovered::open(self.disk.clone(), plan.identity(self.id), plan.journal());
         let parts = CoreParts {
             options: plan.core(self.id),
@@ -164,7 +164,7 @@ impl Node {
         }
         for &ring in &self.rings {
             let status = core.status(ring).expect("every node hosts every ring");
-            self.scene.borrow_mut().watermarks(ring, self.id, status.progress);
+            self.scene.borrow_mut().stands(ring, self.id, &status);
         }
         let now = self.truth.now();
         let due = self.clock.truth_of(core.deadline()).min(self.disk.next_due());

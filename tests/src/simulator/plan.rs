@@ -15,6 +15,8 @@ use crate::chaos::Random;
 
 const CLUSTER: ClusterId = ClusterId(77);
 const INCARNATION: Incarnation = Incarnation(1);
+/// What a command that waits takes at least: its number, and what the engine counts beside it.
+const OPEN_COMMAND_BYTES_MIN: usize = 7 + 36;
 
 /// A cluster and its accidents, drawn from a seed. Intervals are means; zero means never.
 #[derive(Clone, Debug)]
@@ -44,6 +46,10 @@ pub struct Plan {
     /// Nodes whose disks may be damaged for good. The cluster must go on while that is a minority; with
     /// more it may stop, but never disagree.
     pub damaged_max: u16,
+    /// After so many accidents nothing goes wrong any more.
+    pub accidents_max: u64,
+    /// After so many commands clients ask nothing more.
+    pub commands_max: u64,
     seed: u64,
 }
 
@@ -189,6 +195,8 @@ impl Plan {
             network: NetworkPlan::draw(&mut Random::named(seed, "plan of the network")),
             disk: DiskPlan::draw(&mut Random::named(seed, "plan of the disk")),
             process: ProcessPlan::draw(&mut Random::named(seed, "plan of the process")),
+            accidents_max: u64::MAX,
+            commands_max: u64::MAX,
             seed,
         };
         plan.stretched(pace).with_registers()
@@ -277,6 +285,13 @@ impl Plan {
                 queue_bytes_max: self.load.queue_bytes_max,
             },
         }
+    }
+
+    /// Commands of one ring that wait at one node, or are on their way from it, at the most (G12).
+    pub fn open_commands_max(&self) -> u64 {
+        let BatchLimits { batch_commands_max, queue_bytes_max, .. } = self.core(NodeId(1)).limits;
+        let waiting = queue_bytes_max / OPEN_COMMAND_BYTES_MIN + 1;
+        waiting as u64 + u64::from(self.window_slots * batch_commands_max)
     }
 
     /// Whose journal a node's is.

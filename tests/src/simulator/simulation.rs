@@ -33,6 +33,9 @@ const START_RETRY: Duration = Duration::from_millis(100);
 /// How long a process is down between the restarts of a storm, at the most.
 const STORM_DOWN_MAX: Duration = Duration::from_millis(3);
 
+/// Looks at all disks during the accidents.
+const INSPECTIONS: u32 = 2;
+
 /// What comes due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Due {
@@ -41,6 +44,8 @@ enum Due {
     Accident(usize),
     /// A partition ends, or a flapping link comes back.
     Mend,
+    /// What every disk holds is looked at.
+    Inspection,
 }
 
 /// One seed's history.
@@ -53,6 +58,8 @@ pub struct Simulation {
     storms: Vec<u64>,
     /// Those of crashes in a turn.
     fuses: Random,
+    /// Those of looks at the disks.
+    inspections: Random,
     truth: TrueTime,
     scene: Shared,
     hub: Hub,
@@ -65,6 +72,7 @@ pub struct Simulation {
     timeline: BinaryHeap<Reverse<(Time, u64, Due)>>,
     arranged: u64,
     turns: u64,
+    is_calm: bool,
 }
 
 impl Simulation {
@@ -73,7 +81,8 @@ impl Simulation {
         Simulation::of(Plan::draw(seed), is_traced)
     }
 
-    /// The history of a plan: that of its seed, maybe without some classes of accidents.
+    /// The history of a plan, before it begins: that of its seed, but for what the plan leaves out. A traced
+    /// one prints itself.
     pub fn of(plan: Plan, is_traced: bool) -> Simulation {
         let truth = TrueTime::default();
         let scene: Shared = Rc::new(RefCell::new(Scene::new(&plan, &truth, is_traced)));
@@ -88,6 +97,7 @@ impl Simulation {
             accidents,
             storms,
             fuses: plan.random("crashes in a turn"),
+            inspections: plan.random("inspections"),
             plan,
             truth,
             scene,
@@ -99,6 +109,7 @@ impl Simulation {
             timeline: BinaryHeap::new(),
             arranged: 0,
             turns: 0,
+            is_calm: false,
         }
     }
 
@@ -127,6 +138,11 @@ impl Simulation {
             self.arrange_accident(class);
         }
         let end = Time(0) + self.plan.duration;
+        for _ in 0..INSPECTIONS {
+            let at = self.inspections.duration(self.plan.duration);
+            self.arrange(at, Due::Inspection);
+        }
+        self.arrange(self.plan.duration, Due::Inspection);
         self.play(end, |_| false)?;
         self.heal();
         self.serve()?;
@@ -150,6 +166,7 @@ impl Simulation {
             rejected: ended(|end| matches!(end, End::Rejected)),
             unknown: scene.ledger.count(|end| matches!(end, None | Some(End::Unknown))),
             queries: scene.queries,
+            coverage: scene.coverage.clone(),
             registers,
             faults: scene.faults.clone(),
             digest: scene.digest(),
@@ -167,6 +184,9 @@ impl Simulation {
         {
             self.timeline.pop();
             self.truth.advance_to(at.max(self.truth.now()));
+            if !self.is_calm && self.has_had_enough() {
+                self.calm();
+            }
             self.happen(due);
             if let Some(violation) = self.scene.borrow().violation() {
                 return Err(violation.clone());
@@ -184,11 +204,35 @@ impl Simulation {
             Due::Turn(index) => self.turn(index),
             Due::Start(index) => self.start(index),
             Due::Accident(class) => {
-                self.befall(class);
-                self.arrange_accident(class);
+                // None is left once the cluster is calm.
+                if Accident::ALL[class].interval(&self.plan) > Duration::ZERO {
+                    self.befall(class);
+                    self.arrange_accident(class);
+                }
             }
             Due::Mend => self.mend(),
+            Due::Inspection => self.inspect(),
         }
+    }
+
+    /// Whatever the disks hold by now, every chosen value must be found on any quorum of them (G7).
+    fn inspect(&mut self) {
+        let sound = self.plan.node_ids();
+        self.scene.borrow_mut().recoverable(&sound);
+    }
+
+    fn has_had_enough(&self) -> bool {
+        self.plan.accidents_max < u64::MAX && self.scene.borrow().accidents() >= self.plan.accidents_max
+    }
+
+    /// Nothing goes wrong any more: the plan has no more accidents to offer.
+    fn calm(&mut self) {
+        self.plan = self.plan.healed();
+        self.hub.replan(self.plan.network.clone());
+        for node in &self.nodes {
+            node.disk.replan(self.plan.disk.clone());
+        }
+        self.is_calm = true;
     }
 
     fn arrange(&mut self, delay: Duration, due: Due) {

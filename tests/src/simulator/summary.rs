@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::coverage::Coverage;
+
 /// One seed's history in numbers, or several added up.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Summary {
@@ -29,6 +31,8 @@ pub struct Summary {
     pub queries: u64,
     /// What was made of the histories of registers.
     pub registers: Registers,
+    /// Which messages replicas were handed in which state.
+    pub coverage: Coverage,
     /// What went wrong, by class.
     pub faults: BTreeMap<&'static str, u64>,
     /// Identifies the history: equal for equal seeds.
@@ -68,6 +72,7 @@ impl Summary {
         self.unknown += other.unknown;
         self.queries += other.queries;
         self.registers.add(&other.registers);
+        self.coverage.add(&other.coverage);
         for (class, count) in &other.faults {
             *self.faults.entry(class).or_default() += count;
         }
@@ -93,6 +98,6 @@ impl fmt::Display for Summary {
         for (class, count) in &self.faults {
             write!(f, "\n  {count:>9} {class}")?;
         }
-        Ok(())
+        write!(f, "\n{}", self.coverage)
     }
 }
