@@ -20,6 +20,7 @@ use super::network::Hub;
 use super::node::{Node, Started, Turned};
 use super::plan::Plan;
 use super::scene::{Scene, Shared};
+use super::shrink::Extent;
 use super::summary::{Registers, Summary};
 use crate::chaos::Random;
 use crate::world::{Happening, Violation};
@@ -76,11 +77,6 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// The history of a seed, before it begins. A traced one prints itself.
-    pub fn new(seed: u64, is_traced: bool) -> Simulation {
-        Simulation::of(Plan::draw(seed), is_traced)
-    }
-
     /// The history of a plan, before it begins: that of its seed, but for what the plan leaves out. A traced
     /// one prints itself.
     pub fn of(plan: Plan, is_traced: bool) -> Simulation {
@@ -116,6 +112,17 @@ impl Simulation {
     /// The cluster and its accidents.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// How much of its plan has happened.
+    pub fn extent(&self, plan: &Plan) -> Extent {
+        let scene = self.scene.borrow();
+        let now = Duration::from_millis(self.truth.now().since(Time(0)).as_millis() as u64 + 1);
+        Extent {
+            accidents: scene.accidents(),
+            operations: scene.ledger.proposed(),
+            ..Extent::of(plan, now.min(plan.duration))
+        }
     }
 
     /// The last things that happened, one per line.
