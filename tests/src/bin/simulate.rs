@@ -74,8 +74,8 @@ const TWICE_EVERY: u64 = 100;
 const FAILURES_MAX: usize = 10;
 
 fn class(name: &str) -> Result<&'static str, String> {
-    let unknown =
-        || format!("there is no such class; there are {}", Plan::classes().join(", ").replace(' ', "-"));
+    let names = || Plan::classes().iter().map(|class| class.replace(' ', "-")).collect::<Vec<_>>().join(", ");
+    let unknown = || format!("there is no such class; there are {}", names());
     Reduction::class(name).ok_or_else(unknown)
 }
 

@@ -30,7 +30,9 @@ impl Plan {
             self.without(class);
         }
         self.duration = reduction.duration.unwrap_or(self.duration).min(self.duration);
+        let damages_all = self.damaged_max >= self.nodes;
         self.nodes = reduction.nodes.unwrap_or(self.nodes).clamp(1, self.nodes);
+        self.damaged_max = if damages_all { self.nodes } else { self.damaged_max.min((self.nodes - 1) / 2) };
         self.rings = reduction.rings.unwrap_or(self.rings).clamp(1, self.rings);
         self.accidents_max = reduction.accidents.unwrap_or(self.accidents_max);
         self.commands_max = reduction.operations.unwrap_or(self.commands_max);

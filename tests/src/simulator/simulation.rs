@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus_rings::Time;
+use annulus_rings::{NodeId, Time};
 
 use self::healing::Outlook;
 use super::accident::Accident;
@@ -222,9 +222,11 @@ impl Simulation {
         }
     }
 
-    /// Whatever the disks hold by now, every chosen value must be found on any quorum of them (G7).
+    /// Whatever the disks hold by now, every chosen value must be found on any quorum of the sound
+    /// ones (G7).
     fn inspect(&mut self) {
-        let sound = self.plan.node_ids();
+        let sound = self.nodes.iter().filter(|node| !node.disk.is_damaged());
+        let sound: Vec<NodeId> = sound.map(|node| node.id).collect();
         self.scene.borrow_mut().recoverable(&sound);
     }
 
