@@ -18,7 +18,7 @@ use crate::linearizability::{Answer, Operation};
 pub(super) struct Sessions {
     plan: RegisterPlan,
     random: Random,
-    sessions: Vec<Session>,
+    all: Vec<Session>,
     /// Values given out: every one is new.
     values: u64,
 }
@@ -46,24 +46,24 @@ impl Sessions {
             rests_until: Time(random.duration(plan.rest * 2).as_nanos() as u64),
             seen: 0,
         };
-        let sessions = (0..plan.sessions).map(session).collect();
-        Sessions { plan: plan.clone(), random, sessions, values: 0 }
+        let all = (0..plan.sessions).map(session).collect();
+        Sessions { plan: plan.clone(), random, all, values: 0 }
     }
 
     /// The sessions that ask something of a replica now.
     pub(super) fn ready(&mut self, now: Time, ring: RingId, leads: bool) -> Vec<usize> {
-        (0..self.sessions.len()).for_each(|index| self.give_up_if_due(index, now));
+        (0..self.all.len()).for_each(|index| self.give_up_if_due(index, now));
         let is_ready = |session: &Session| {
             let is_here = session.again.is_none_or(|(other, _)| other == ring);
             let is_idle = session.waits.is_none() && now >= session.rests_until;
             is_idle && is_here && (leads || !session.follows_leader)
         };
-        (0..self.sessions.len()).filter(|index| is_ready(&self.sessions[*index])).collect()
+        (0..self.all.len()).filter(|index| is_ready(&self.all[*index])).collect()
     }
 
     /// What a session asks: the same again, or something new.
     pub(super) fn draw(&mut self, index: usize) -> Request {
-        if let Some((_, request)) = self.sessions[index].again {
+        if let Some((_, request)) = self.all[index].again {
             return request;
         }
         let key = self.random.below(self.plan.keys);
@@ -72,11 +72,11 @@ impl Sessions {
         let operation = match self.random.below(100) {
             0..35 => Operation::Read,
             35..65 => Operation::Write(value),
-            65..90 => Operation::CompareAndSet { expected: self.sessions[index].seen, new: value },
+            65..90 => Operation::CompareAndSet { expected: self.all[index].seen, new: value },
             _ => Operation::Append(value),
         };
         if matches!(operation, Operation::Write(_) | Operation::CompareAndSet { .. }) {
-            self.sessions[index].seen = value;
+            self.all[index].seen = value;
         }
         Request { key, operation }
     }
@@ -84,21 +84,21 @@ impl Sessions {
     /// A session asked, and waits.
     pub(super) fn waits(&mut self, index: usize, now: Time, number: u64, asked: Asked) {
         let patience = now + self.random.duration(self.plan.patience_max);
-        self.sessions[index].waits = Some((number, asked, patience));
+        self.all[index].waits = Some((number, asked, patience));
     }
 
     /// A client is told how its command ended; without an answer when it was refused, or nobody knows.
     pub(super) fn ended(&mut self, now: Time, number: u64, is_unknown: bool, answer: Option<Answer>) {
         let waits = |session: &Session| session.waits.is_some_and(|(other, ..)| other == number);
-        let Some(index) = self.sessions.iter().position(waits) else { return };
+        let Some(index) = self.all.iter().position(waits) else { return };
         self.rest(index, now, is_unknown);
         if let Some(Answer::Value(value)) = answer {
-            self.sessions[index].seen = value;
+            self.all[index].seen = value;
         }
     }
 
     fn give_up_if_due(&mut self, index: usize, now: Time) {
-        if self.sessions[index].waits.is_some_and(|(.., until)| now >= until) {
+        if self.all[index].waits.is_some_and(|(.., until)| now >= until) {
             self.rest(index, now, true);
         }
     }
@@ -107,7 +107,7 @@ impl Sessions {
     fn rest(&mut self, index: usize, now: Time, is_unknown: bool) {
         let asks_again = is_unknown && self.random.permille(600);
         let rest = if asks_again { Duration::ZERO } else { self.random.duration(self.plan.rest * 2) };
-        let session = &mut self.sessions[index];
+        let session = &mut self.all[index];
         let asked = session.waits.take().map(|(_, asked, _)| asked);
         session.again = asked.filter(|_| asks_again);
         session.rests_until = now + rest;

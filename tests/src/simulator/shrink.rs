@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     const WHOLE: Extent =
-        Extent { duration: Duration::from_secs(60), nodes: 5, rings: 3, accidents: 700, operations: 900 };
+        Extent { duration: Duration::from_mins(1), nodes: 5, rings: 3, accidents: 700, operations: 900 };
 
     /// A history that fails after two kills, 5 accidents and 33 commands, on three nodes, in eight seconds.
     fn fails(reduction: &Reduction) -> Option<Extent> {
