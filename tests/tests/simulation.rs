@@ -1,11 +1,13 @@
-//! Seeded histories of whole clusters on simulated devices, against G1–G5, G10 (by slots), G11, L2–L5, L7, A2–A4, A10,
+//! Seeded histories of whole clusters on simulated devices, against G1–G5, G7, G10 (by slots, and of registers
+//! from calls and answers alone), G11, G12, L2–L5, L7, A2–A4, A10,
 //! P1, P7, P8, T2 and every contract of the engine.
 //!
 //! `cargo run --release -p annulus-tests --bin simulate` plays more of them.
 
 use std::time::{Duration, Instant};
 
-use annulus_tests::simulator::{Summary, play};
+use annulus_rings::Kind;
+use annulus_tests::simulator::{State, Summary, play};
 
 /// Histories of one run.
 const SEEDS: u64 = 200;
@@ -59,6 +61,32 @@ fn clusters_agree_through_every_accident_and_serve_after_it() {
     ];
     let missing = common.iter().find(|class| !total.faults.contains_key(*class));
     assert!(total.seeds < 50 || missing.is_none(), "accidents must happen, and these did not: {missing:?}");
+    if total.seeds >= SEEDS_TO_COVER {
+        is_covered(&total);
+    }
+}
+
+/// What few seeds reach: answers to a role that was given up long ago.
+const RARE: [(State, Kind); 7] = [
+    (State::Alone, Kind::BelowFloor),
+    (State::Follows, Kind::BelowFloor),
+    (State::Asks, Kind::BelowFloor),
+    (State::Stands, Kind::BelowFloor),
+    (State::Stands, Kind::Accepted),
+    (State::Stands, Kind::Accept),
+    (State::Follows, Kind::Promise),
+];
+/// Histories that reach everything else.
+const SEEDS_TO_COVER: u64 = 100;
+
+/// Every state of a replica meets every message, but for what is rare, and registers are judged.
+fn is_covered(total: &Summary) {
+    let missing = total.coverage.missing();
+    let common: Vec<_> = missing.into_iter().filter(|pair| !RARE.contains(pair)).collect();
+    assert!(common.is_empty(), "no replica was handed any of these: {common:?}");
+    let registers = total.registers;
+    assert!(registers.judged > 20 * registers.not_judged && registers.judged > 20, "{registers:?}");
+    assert!(registers.calls > 20 * registers.judged && total.queries > 1000, "{registers:?}");
 }
 
 #[test]

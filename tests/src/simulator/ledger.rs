@@ -2,13 +2,16 @@
 //!
 //! Every command has a number of its own and is proposed once, so it can be followed from its proposal to
 //! the one place in the log where it may stand. Linearizability is judged by slots: a command that was
-//! proposed after another was known to be committed must stand behind it (G10).
+//! proposed after another was known to be committed must stand behind it (G10). What commands asked of
+//! registers is judged once more, from calls and answers alone.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
 use annulus_rings::{NodeId, RingId, Slot};
 
+use super::command::{Request, read_reply};
+use super::summary::Registers;
+use crate::linearizability::{History, Verdict as Judged};
 use crate::world::Violation;
 
 type Verdict = Result<(), Violation>;
@@ -22,8 +25,8 @@ macro_rules! check {
     };
 }
 
-/// Digits of a command's number, in front of its padding.
-const NUMBER_DIGITS: usize = 7;
+/// States of one register's search, at the most: a larger history is not judged.
+const STATES_MAX: usize = 20_000;
 
 /// How a client saw a command end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +45,8 @@ struct Command {
     end: Option<End>,
     /// Where it was executed, and the state after it.
     executed: Option<(Slot, u64)>,
+    /// Its call in the history of its ring's registers.
+    call: Option<usize>,
 }
 
 /// What all replicas of a ring have executed between them.
@@ -51,6 +56,8 @@ struct Log {
     states: Vec<u64>,
     /// The highest slot that a client was told.
     committed: Option<Slot>,
+    /// What was asked of registers.
+    history: History,
 }
 
 /// Every command and every executed slot.
@@ -69,19 +76,6 @@ pub(super) struct Execution<'a> {
     pub(super) state: u64,
 }
 
-/// Writes the command of a number, which a person can read too.
-pub(super) fn write_command(command: &mut Vec<u8>, number: u64, padding_bytes: usize) {
-    command.clear();
-    write!(command, "{number:0NUMBER_DIGITS$}").expect("memory takes everything");
-    command.resize(NUMBER_DIGITS + padding_bytes, b'.');
-}
-
-/// The number of a command.
-pub(super) fn number_of(command: &[u8]) -> u64 {
-    let digits = command.get(..NUMBER_DIGITS).and_then(|digits| std::str::from_utf8(digits).ok());
-    digits.and_then(|digits| digits.parse().ok()).expect("every command starts with its number")
-}
-
 /// The state that follows `state` by `digest`: equal states mean equal histories.
 pub(super) fn chain(state: u64, digest: u64) -> u64 {
     (state.rotate_left(17) ^ digest).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -89,9 +83,11 @@ pub(super) fn chain(state: u64, digest: u64) -> u64 {
 
 impl Ledger {
     /// A client is about to propose a command; tells its number.
-    pub(super) fn propose(&mut self, ring: RingId, node: NodeId) -> u64 {
-        let behind = self.logs.entry(ring).or_default().committed;
-        self.commands.push(Command { ring, node, behind, end: None, executed: None });
+    pub(super) fn propose(&mut self, ring: RingId, node: NodeId, request: Option<Request>) -> u64 {
+        let log = self.logs.entry(ring).or_default();
+        let behind = log.committed;
+        let call = request.map(|Request { key, operation }| log.history.invoke(key, operation));
+        self.commands.push(Command { ring, node, behind, end: None, executed: None, call });
         self.commands.len() as u64 - 1
     }
 
@@ -107,7 +103,11 @@ impl Ledger {
                     slot == executed,
                     "command {number} is said to be in {slot:?}, not {executed:?}"
                 );
-                check!("G5", reply == state.to_le_bytes(), "command {number} has another replica's reply");
+                let answered = read_reply(reply);
+                let is_own = answered.is_some_and(|(told, answer)| {
+                    told == state && answer.is_some() == command.call.is_some()
+                });
+                check!("G5", is_own, "command {number} has the reply {reply:?}, of another state or command");
                 check!(
                     "G10",
                     command.behind.is_none_or(|before| before < slot),
@@ -115,6 +115,9 @@ impl Ledger {
                 );
                 let log = self.logs.entry(command.ring).or_default();
                 log.committed = log.committed.max(Some(slot));
+                if let (Some(call), Some((_, Some(answer)))) = (command.call, answered) {
+                    log.history.answer(call, answer);
+                }
             }
             (End::Committed(slot), None) => {
                 check!("L5", false, "command {number} is committed in {slot:?} and nobody executed it");
@@ -125,6 +128,9 @@ impl Ledger {
                     executed.is_none(),
                     "command {number} is rejected and was executed: {executed:?}"
                 );
+                if let Some(call) = command.call {
+                    self.logs.entry(command.ring).or_default().history.reject(call);
+                }
             }
             (End::Unknown, _) => {}
         }
@@ -174,6 +180,41 @@ impl Ledger {
         Ok(())
     }
 
+    /// A query was answered from a replica's state: it must have been the state after so many slots.
+    pub(super) fn query(&self, ring: RingId, node: NodeId, slots: u64, state: u64) -> Verdict {
+        let states = self.logs.get(&ring).map_or(&[][..], |log| &log.states);
+        let known = slots.checked_sub(1).map_or(Some(&0), |last| states.get(last as usize));
+        check!(
+            "query",
+            known == Some(&state),
+            "{node:?} answers from a state of ring {ring} that is none after {slots} slots"
+        );
+        Ok(())
+    }
+
+    /// Judges what clients saw of registers, as a whole (G10).
+    pub(super) fn judge_registers(&self) -> Result<Registers, Violation> {
+        let mut registers = Registers::default();
+        for (ring, log) in &self.logs {
+            registers.calls += log.history.calls() as u64;
+            for verdict in log.history.judge_each(STATES_MAX) {
+                match verdict {
+                    Judged::Linearizable => registers.judged += 1,
+                    Judged::NotJudged => registers.not_judged += 1,
+                    Judged::Broken(what) => {
+                        return Err(Violation { rule: "G10", what: format!("ring {ring}, {what}") });
+                    }
+                }
+            }
+        }
+        Ok(registers)
+    }
+
+    /// Commands proposed.
+    pub(super) fn proposed(&self) -> u64 {
+        self.commands.len() as u64
+    }
+
     /// How many commands ended like this.
     pub(super) fn count(&self, is: impl Fn(Option<End>) -> bool) -> u64 {
         self.commands.iter().filter(|command| is(command.end)).count() as u64
@@ -194,7 +235,7 @@ mod tests {
     #[test]
     fn a_rejected_command_that_appears_is_noticed_either_way() {
         let mut ledger = Ledger::default();
-        let (first, second) = (ledger.propose(RING, NODE), ledger.propose(RING, NODE));
+        let (first, second) = (ledger.propose(RING, NODE, None), ledger.propose(RING, NODE, None));
         ledger.end(first, End::Rejected, b"").unwrap();
         assert_eq!(execute(&mut ledger, 0, &[(first, 0)]).unwrap_err().rule, "L7");
         execute(&mut ledger, 1, &[(second, 0)]).unwrap();
@@ -204,7 +245,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_must_tell_the_truth() {
         let mut ledger = Ledger::default();
-        let (first, second) = (ledger.propose(RING, NODE), ledger.propose(RING, NODE));
+        let (first, second) = (ledger.propose(RING, NODE, None), ledger.propose(RING, NODE, None));
         assert_eq!(ledger.end(first, End::Committed(Slot(0)), b"").unwrap_err().rule, "L5");
         execute(&mut ledger, 0, &[(second, 7)]).unwrap();
         ledger.end(second, End::Committed(Slot(0)), &7u64.to_le_bytes()).unwrap();

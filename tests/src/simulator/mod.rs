@@ -12,12 +12,15 @@
 //! minority of disks is ever harmed; in some it may be all, and then the cluster may stop, but never disagree.
 //!
 //! An observer who sees every frame, record, execution and answer judges each of them: see
-//! [`Oracle`](crate::world::Oracle) and the ledger of clients' commands.
+//! [`Oracle`](crate::world::Oracle) and the ledger of clients' commands. In some seeds clients use
+//! registers, and what they saw is judged by itself: see [`linearizability`](crate::linearizability).
 
 mod accident;
 mod class;
 mod client;
 mod clock;
+mod command;
+mod coverage;
 mod disk;
 mod failure;
 mod fuse;
@@ -27,13 +30,19 @@ mod medium;
 mod network;
 mod node;
 mod plan;
+mod reduction;
 mod scene;
+mod session;
 mod shape;
+mod shrink;
 mod simulation;
 mod summary;
 mod wire;
 
-pub use failure::{Failure, play};
-pub use plan::{DiskPlan, LoadPlan, NetworkPlan, Plan, ProcessPlan};
+pub use coverage::{Coverage, State};
+pub use failure::{Failure, play, play_reduced};
+pub use plan::{DiskPlan, LoadPlan, NetworkPlan, Plan, ProcessPlan, RegisterPlan};
+pub use reduction::Reduction;
+pub use shrink::{Extent, shrink};
 pub use simulation::Simulation;
-pub use summary::Summary;
+pub use summary::{Registers, Summary};

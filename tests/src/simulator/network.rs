@@ -223,6 +223,7 @@ impl Links {
         let from_any = self.by_ends.iter_mut().filter(|((_, receiver), _)| *receiver == to);
         for (&(from, _), link) in from_any {
             for (_, frame) in link.strays.extract_if(.., |(due, _)| *due <= now) {
+                self.scene.borrow_mut().delivered(to, &frame);
                 received.push(Received { from, frame, at });
             }
             while received.len() - before < POLL_FRAMES_MAX
@@ -232,6 +233,7 @@ impl Links {
                     broken.push((from, damaged));
                     break;
                 }
+                self.scene.borrow_mut().delivered(to, &flight.frame);
                 received.push(Received { from, frame: flight.frame, at });
             }
         }

@@ -10,7 +10,7 @@ use super::client::{Clients, Switch};
 use super::clock::{SimulatedClock, TrueTime};
 use super::disk::SimulatedDisk;
 use super::fuse::Fuse;
-use super::machine::ChainMachine;
+use super::machine::Machine;
 use super::network::{Hub, SimulatedNetwork};
 use super::plan::Plan;
 use super::scene::Shared;
@@ -100,7 +100,7 @@ impl Node {
         self.scene.borrow_mut().happen_to_all(&Happening::Started { node: self.id, records: 0 });
         let whose = (self.id, self.rings.clone());
         let random = Random::new(self.random.number());
-        let clients = Clients::new(&self.scene, &plan.load, random, &self.fuse, switch, whose);
+        let clients = Clients::new(&self.scene, plan, random, &self.fuse, switch, whose);
         let journal = Unrecovered::open(self.disk.clone(), plan.identity(self.id), plan.journal());
         let parts = CoreParts {
             options: plan.core(self.id),
@@ -110,7 +110,7 @@ impl Node {
             service: Some(Box::new(clients)),
         };
         let machine = |ring: &RingId| {
-            let machine = ChainMachine::new(&self.scene, *ring, self.id);
+            let machine = Machine::new(&self.scene, *ring, self.id);
             (*ring, Box::new(machine) as Box<dyn StateMachine>)
         };
         let machines = self.rings.iter().map(machine).collect();
@@ -164,7 +164,7 @@ impl Node {
         }
         for &ring in &self.rings {
             let status = core.status(ring).expect("every node hosts every ring");
-            self.scene.borrow_mut().watermarks(ring, self.id, status.progress);
+            self.scene.borrow_mut().stands(ring, self.id, &status);
         }
         let now = self.truth.now();
         let due = self.clock.truth_of(core.deadline()).min(self.disk.next_due());

@@ -15,6 +15,8 @@ use crate::chaos::Random;
 
 const CLUSTER: ClusterId = ClusterId(77);
 const INCARNATION: Incarnation = Incarnation(1);
+/// What a command that waits takes at least: its number, and what the engine counts beside it.
+const OPEN_COMMAND_BYTES_MIN: usize = 7 + 36;
 
 /// A cluster and its accidents, drawn from a seed. Intervals are means; zero means never.
 #[derive(Clone, Debug)]
@@ -44,6 +46,10 @@ pub struct Plan {
     /// Nodes whose disks may be damaged for good. The cluster must go on while that is a minority; with
     /// more it may stop, but never disagree.
     pub damaged_max: u16,
+    /// After so many accidents nothing goes wrong any more.
+    pub accidents_max: u64,
+    /// After so many commands clients ask nothing more.
+    pub commands_max: u64,
     seed: u64,
 }
 
@@ -60,6 +66,21 @@ pub struct LoadPlan {
     pub astray_permille: u64,
     /// Bytes that may wait unsealed.
     pub queue_bytes_max: usize,
+    /// Clients that use registers, in place of the bursts; not in every seed.
+    pub registers: Option<RegisterPlan>,
+}
+
+/// What clients do that use registers, so few that all they saw can be judged as a whole.
+#[derive(Clone, Debug)]
+pub struct RegisterPlan {
+    /// Registers of each ring.
+    pub keys: u64,
+    /// Clients.
+    pub sessions: u64,
+    /// Between the answer to one command of a client and its next, a mean.
+    pub rest: Duration,
+    /// How long a client waits at the most.
+    pub patience_max: Duration,
 }
 
 /// What befalls frames and links.
@@ -179,9 +200,28 @@ impl Plan {
             network: NetworkPlan::draw(&mut Random::named(seed, "plan of the network")),
             disk: DiskPlan::draw(&mut Random::named(seed, "plan of the disk")),
             process: ProcessPlan::draw(&mut Random::named(seed, "plan of the process")),
+            accidents_max: u64::MAX,
+            commands_max: u64::MAX,
             seed,
         };
-        plan.stretched(pace).bounded()
+        plan.stretched(pace).with_registers().bounded()
+    }
+
+    /// In some seeds clients use registers. Those are drawn apart, and change nothing else of a seed.
+    fn with_registers(mut self) -> Plan {
+        let random = &mut self.random("registers");
+        if random.permille(400) {
+            let commands = random.pick(&[60, 150, 400]);
+            let sessions = random.pick(&[2, 3, 5, 8]);
+            self.load.interval /= 4;
+            self.load.registers = Some(RegisterPlan {
+                keys: random.pick(&[1, 2, 4]),
+                sessions,
+                rest: self.duration * sessions as u32 / commands,
+                patience_max: self.election_timeout * random.pick(&[1, 4, 20]),
+            });
+        }
+        self
     }
 
     /// The same number of accidents and commands in a longer time, with quiet between them.
@@ -268,6 +308,13 @@ impl Plan {
         }
     }
 
+    /// Commands of one ring that wait at one node, or are on their way from it, at the most (G12).
+    pub fn open_commands_max(&self) -> u64 {
+        let BatchLimits { batch_commands_max, queue_bytes_max, .. } = self.core(NodeId(1)).limits;
+        let waiting = queue_bytes_max / OPEN_COMMAND_BYTES_MIN + 1;
+        waiting as u64 + u64::from(self.window_slots * batch_commands_max)
+    }
+
     /// Whose journal a node's is.
     pub fn identity(&self, node: NodeId) -> Identity {
         Identity {
@@ -314,6 +361,7 @@ impl LoadPlan {
             command_bytes_max: random.pick(&[16, 60, 400, 3000]),
             astray_permille: some(random, &[50, 300]),
             queue_bytes_max: random.pick(&[4096, 16 << 10, 1 << 20]),
+            registers: None,
         }
     }
 }

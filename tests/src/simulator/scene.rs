@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
+use annulus::RingStatus;
 use annulus_rings::frame::{ValueId, checksum};
-use annulus_rings::{Commands, Frame, Kind, NodeId, Progress, RingId, Slot, Time};
+use annulus_rings::{Commands, Frame, Kind, NodeId, Progress, RingId, Role, Slot, Time};
 
 use super::clock::TrueTime;
+use super::coverage::{Coverage, Standing};
 use super::ledger::{End, Execution, Ledger, chain};
 use super::plan::Plan;
 use crate::world::{Happening, Oracle, Violation};
@@ -25,6 +27,7 @@ pub(super) type Shared = Rc<RefCell<Scene>>;
 /// See the module.
 pub(super) struct Scene {
     truth: TrueTime,
+    window_slots: u64,
     rings: BTreeMap<RingId, Observed>,
     pub(super) ledger: Ledger,
     /// While a node recovers: what it executes is judged when its disk is known to hold what it read.
@@ -35,6 +38,8 @@ pub(super) struct Scene {
     is_traced: bool,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) frames: u64,
+    pub(super) queries: u64,
+    pub(super) coverage: Coverage,
     /// Commands committed to clients, by ring, since the cluster healed.
     pub(super) served: BTreeMap<RingId, u64>,
 }
@@ -44,6 +49,25 @@ struct Observed {
     oracle: Oracle,
     /// Every value that was ever proposed, and the digest of its commands.
     values: BTreeMap<ValueId, (Frame, u64)>,
+    /// By node, from 1.
+    standings: Vec<Standing>,
+}
+
+impl Observed {
+    fn stands(&mut self, happening: &Happening) {
+        match happening {
+            Happening::Started { node, .. } => *self.standing(*node) = Standing::NEW,
+            Happening::Role { node, role, ballot } => self.standing(*node).takes(*role, *ballot),
+            Happening::Sent { from, frame, .. } if frame.kind() == Kind::PreVote => {
+                self.standing(*from).asks(frame.header().ballot);
+            }
+            _ => {}
+        }
+    }
+
+    fn standing(&mut self, node: NodeId) -> &mut Standing {
+        &mut self.standings[usize::from(node.0) - 1]
+    }
 }
 
 /// A slot that a replica executed, by the digest of its commands.
@@ -83,9 +107,11 @@ impl Scene {
         let observed = || Observed {
             oracle: Oracle::new(usize::from(plan.nodes), plan.window_slots),
             values: BTreeMap::new(),
+            standings: vec![Standing::NEW; usize::from(plan.nodes)],
         };
         Scene {
             truth: truth.clone(),
+            window_slots: u64::from(plan.window_slots),
             rings: plan.ring_ids().into_iter().map(|ring| (ring, observed())).collect(),
             ledger: Ledger::default(),
             deferred: None,
@@ -95,6 +121,8 @@ impl Scene {
             is_traced,
             faults: BTreeMap::new(),
             frames: 0,
+            queries: 0,
+            coverage: Coverage::default(),
             served: BTreeMap::new(),
         }
     }
@@ -134,6 +162,14 @@ impl Scene {
         self.happen(frame.ring(), Happening::Sent { from, to, frame: frame.clone(), lost });
     }
 
+    /// A frame is handed to a node.
+    pub(super) fn delivered(&mut self, to: NodeId, frame: &Frame) {
+        if let Some(observed) = self.rings.get_mut(&frame.ring()) {
+            let state = observed.standing(to).state();
+            self.coverage.delivered(state, frame.kind());
+        }
+    }
+
     /// A record is handed to a disk.
     pub(super) fn appended(&mut self, node: NodeId, lsn: annulus_rings::Lsn, frame: &Frame) {
         self.learn_value(frame);
@@ -154,6 +190,7 @@ impl Scene {
         self.fold(self.truth.now().0, checksum);
         if let Some(observed) = self.rings.get_mut(&ring) {
             let verdict = observed.oracle.observe(&happening);
+            observed.stands(&happening);
             self.tell(Told::Ring(ring, Box::new(happening)));
             self.judge(verdict);
         }
@@ -219,12 +256,43 @@ impl Scene {
         }
     }
 
-    /// A replica's watermarks after a turn.
-    pub(super) fn watermarks(&mut self, ring: RingId, node: NodeId, progress: Progress) {
-        if let Some(observed) = self.rings.get_mut(&ring) {
-            let verdict = observed.oracle.watermarks(node, progress);
-            self.judge(verdict);
+    /// A replica answers a query.
+    pub(super) fn queried(&mut self, ring: RingId, node: NodeId, slots: u64, state: u64) {
+        self.queries += 1;
+        self.fold(slots, state);
+        let verdict = self.ledger.query(ring, node, slots, state);
+        self.judge(verdict);
+    }
+
+    /// True time.
+    pub(super) fn now(&self) -> Time {
+        self.truth.now()
+    }
+
+    /// Where a replica stands after a turn: its watermarks only rise, and what is open is bounded (G12).
+    pub(super) fn stands(&mut self, ring: RingId, node: NodeId, status: &RingStatus) {
+        let Some(observed) = self.rings.get_mut(&ring) else { return };
+        let mut verdict = observed.oracle.watermarks(node, status.progress);
+        let Progress { proposed, chosen, .. } = status.progress;
+        let open = proposed.0.saturating_sub(chosen.0);
+        let is_leader = status.role == Role::Leader;
+        let open_max = if is_leader { self.window_slots } else { 4 * self.window_slots + 64 };
+        if open > open_max {
+            let what = format!("{node:?} has {open} open slots of ring {ring}, and {open_max} are the most");
+            verdict = verdict.and(Err(Violation { rule: "G12", what }));
         }
+        self.judge(verdict);
+    }
+
+    /// Every chosen value must be recoverable from what `sound` nodes hold (G7).
+    pub(super) fn recoverable(&mut self, sound: &[NodeId]) {
+        let verdict = self.rings.values().try_for_each(|observed| observed.oracle.recoverable(sound));
+        self.judge(verdict);
+    }
+
+    /// Accidents so far.
+    pub(super) fn accidents(&self) -> u64 {
+        self.faults.values().sum()
     }
 
     /// Keeps the first violation.

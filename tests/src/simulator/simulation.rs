@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus_rings::Time;
+use annulus_rings::{NodeId, Time};
 
 use self::healing::Outlook;
 use super::accident::Accident;
@@ -20,7 +20,8 @@ use super::network::Hub;
 use super::node::{Node, Started, Turned};
 use super::plan::Plan;
 use super::scene::{Scene, Shared};
-use super::summary::Summary;
+use super::shrink::Extent;
+use super::summary::{Registers, Summary};
 use crate::chaos::Random;
 use crate::world::{Happening, Violation};
 
@@ -33,6 +34,9 @@ const START_RETRY: Duration = Duration::from_millis(100);
 /// How long a process is down between the restarts of a storm, at the most.
 const STORM_DOWN_MAX: Duration = Duration::from_millis(3);
 
+/// Looks at all disks during the accidents.
+const INSPECTIONS: u32 = 2;
+
 /// What comes due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Due {
@@ -41,6 +45,8 @@ enum Due {
     Accident(usize),
     /// A partition ends, or a flapping link comes back.
     Mend,
+    /// What every disk holds is looked at.
+    Inspection,
 }
 
 /// One seed's history.
@@ -53,6 +59,8 @@ pub struct Simulation {
     storms: Vec<u64>,
     /// Those of crashes in a turn.
     fuses: Random,
+    /// Those of looks at the disks.
+    inspections: Random,
     truth: TrueTime,
     scene: Shared,
     hub: Hub,
@@ -65,15 +73,12 @@ pub struct Simulation {
     timeline: BinaryHeap<Reverse<(Time, u64, Due)>>,
     arranged: u64,
     turns: u64,
+    is_calm: bool,
 }
 
 impl Simulation {
-    /// The history of a seed, before it begins. A traced one prints itself.
-    pub fn new(seed: u64, is_traced: bool) -> Simulation {
-        Simulation::of(Plan::draw(seed), is_traced)
-    }
-
-    /// The history of a plan: that of its seed, maybe without some classes of accidents.
+    /// The history of a plan, before it begins: that of its seed, but for what the plan leaves out. A traced
+    /// one prints itself.
     pub fn of(plan: Plan, is_traced: bool) -> Simulation {
         let truth = TrueTime::default();
         let scene: Shared = Rc::new(RefCell::new(Scene::new(&plan, &truth, is_traced)));
@@ -81,29 +86,43 @@ impl Simulation {
         let ids = plan.node_ids();
         let nodes: Vec<Node> = ids.into_iter().map(|id| Node::new(id, &plan, &scene, &truth)).collect();
         let (given_up, storms) = (vec![false; nodes.len()], vec![0; nodes.len()]);
+        let switch = Switch::new(&plan);
         let accidents = Accident::ALL.iter().map(|accident| plan.random(accident.name())).collect();
         Simulation {
             random: plan.random("simulation"),
             accidents,
             storms,
             fuses: plan.random("crashes in a turn"),
+            inspections: plan.random("inspections"),
             plan,
             truth,
             scene,
             hub,
-            switch: Switch::new(),
+            switch,
             nodes,
             given_up,
             outlook: Outlook::Quorum,
             timeline: BinaryHeap::new(),
             arranged: 0,
             turns: 0,
+            is_calm: false,
         }
     }
 
     /// The cluster and its accidents.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// How much of its plan has happened.
+    pub fn extent(&self, plan: &Plan) -> Extent {
+        let scene = self.scene.borrow();
+        let now = Duration::from_millis(self.truth.now().since(Time(0)).as_millis() as u64 + 1);
+        Extent {
+            accidents: scene.accidents(),
+            operations: scene.ledger.proposed(),
+            ..Extent::of(plan, now.min(plan.duration))
+        }
     }
 
     /// The last things that happened, one per line.
@@ -126,14 +145,20 @@ impl Simulation {
             self.arrange_accident(class);
         }
         let end = Time(0) + self.plan.duration;
+        for _ in 0..INSPECTIONS {
+            let at = self.inspections.duration(self.plan.duration);
+            self.arrange(at, Due::Inspection);
+        }
+        self.arrange(self.plan.duration, Due::Inspection);
         self.play(end, |_| false)?;
         self.heal();
         self.serve()?;
         self.agree()?;
-        Ok(self.summary())
+        let registers = self.scene.borrow().ledger.judge_registers()?;
+        Ok(self.summary(registers))
     }
 
-    fn summary(&self) -> Summary {
+    fn summary(&self, registers: Registers) -> Summary {
         let scene = self.scene.borrow();
         let rings = self.plan.ring_ids();
         let ended = |as_: fn(&End) -> bool| scene.ledger.count(|end| end.as_ref().is_some_and(as_));
@@ -147,6 +172,9 @@ impl Simulation {
             committed: ended(|end| matches!(end, End::Committed(_))),
             rejected: ended(|end| matches!(end, End::Rejected)),
             unknown: scene.ledger.count(|end| matches!(end, None | Some(End::Unknown))),
+            queries: scene.queries,
+            coverage: scene.coverage.clone(),
+            registers,
             faults: scene.faults.clone(),
             digest: scene.digest(),
         }
@@ -163,6 +191,9 @@ impl Simulation {
         {
             self.timeline.pop();
             self.truth.advance_to(at.max(self.truth.now()));
+            if !self.is_calm && self.has_had_enough() {
+                self.calm();
+            }
             self.happen(due);
             if let Some(violation) = self.scene.borrow().violation() {
                 return Err(violation.clone());
@@ -180,11 +211,37 @@ impl Simulation {
             Due::Turn(index) => self.turn(index),
             Due::Start(index) => self.start(index),
             Due::Accident(class) => {
-                self.befall(class);
-                self.arrange_accident(class);
+                // None is left once the cluster is calm.
+                if Accident::ALL[class].interval(&self.plan) > Duration::ZERO {
+                    self.befall(class);
+                    self.arrange_accident(class);
+                }
             }
             Due::Mend => self.mend(),
+            Due::Inspection => self.inspect(),
         }
+    }
+
+    /// Whatever the disks hold by now, every chosen value must be found on any quorum of the sound
+    /// ones (G7).
+    fn inspect(&mut self) {
+        let sound = self.nodes.iter().filter(|node| !node.disk.is_damaged());
+        let sound: Vec<NodeId> = sound.map(|node| node.id).collect();
+        self.scene.borrow_mut().recoverable(&sound);
+    }
+
+    fn has_had_enough(&self) -> bool {
+        self.plan.accidents_max < u64::MAX && self.scene.borrow().accidents() >= self.plan.accidents_max
+    }
+
+    /// Nothing goes wrong any more: the plan has no more accidents to offer.
+    fn calm(&mut self) {
+        self.plan = self.plan.healed();
+        self.hub.replan(self.plan.network.clone());
+        for node in &self.nodes {
+            node.disk.replan(self.plan.disk.clone());
+        }
+        self.is_calm = true;
     }
 
     fn arrange(&mut self, delay: Duration, due: Due) {

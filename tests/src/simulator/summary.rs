@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::coverage::Coverage;
+
 /// One seed's history in numbers, or several added up.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Summary {
@@ -25,10 +27,35 @@ pub struct Summary {
     pub rejected: u64,
     /// Commands of which clients learned nothing.
     pub unknown: u64,
+    /// Queries answered by single replicas.
+    pub queries: u64,
+    /// What was made of the histories of registers.
+    pub registers: Registers,
+    /// Which messages replicas were handed in which state.
+    pub coverage: Coverage,
     /// What went wrong, by class.
     pub faults: BTreeMap<&'static str, u64>,
     /// Identifies the history: equal for equal seeds.
     pub digest: u64,
+}
+
+/// What was made of the histories of registers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Registers {
+    /// Those that are linearizable.
+    pub judged: u64,
+    /// Those that were too large to be judged.
+    pub not_judged: u64,
+    /// Calls in all of them.
+    pub calls: u64,
+}
+
+impl Registers {
+    fn add(&mut self, other: &Registers) {
+        self.judged += other.judged;
+        self.not_judged += other.not_judged;
+        self.calls += other.calls;
+    }
 }
 
 impl Summary {
@@ -43,6 +70,9 @@ impl Summary {
         self.committed += other.committed;
         self.rejected += other.rejected;
         self.unknown += other.unknown;
+        self.queries += other.queries;
+        self.registers.add(&other.registers);
+        self.coverage.add(&other.coverage);
         for (class, count) in &other.faults {
             *self.faults.entry(class).or_default() += count;
         }
@@ -61,10 +91,13 @@ impl fmt::Display for Summary {
         )?;
         let Summary { committed, rejected, unknown, .. } = self;
         writeln!(f, "commands: {committed} committed, {rejected} rejected, {unknown} unknown")?;
+        let Registers { judged, not_judged, calls } = self.registers;
+        writeln!(f, "registers: {judged} linearizable, {not_judged} not judged, {calls} calls")?;
+        writeln!(f, "queries of single replicas: {}", self.queries)?;
         write!(f, "faults:")?;
         for (class, count) in &self.faults {
             write!(f, "\n  {count:>9} {class}")?;
         }
-        Ok(())
+        write!(f, "\n{}", self.coverage)
     }
 }

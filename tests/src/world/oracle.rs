@@ -121,6 +121,31 @@ impl Oracle {
         Ok(())
     }
 
+    /// Judges what is left of the chosen values: every read quorum of `sound` nodes must find each of them, as
+    /// the vote in the highest ballot that its members hold durably (G7).
+    pub(crate) fn recoverable(&self, sound: &[NodeId]) -> Verdict {
+        for (&slot, &value) in &self.chosen {
+            let vote = |node: &NodeId| (self.highest_vote(*node, slot), *node);
+            let mut votes: Vec<(Option<(Ballot, ValueId)>, NodeId)> = sound.iter().map(vote).collect();
+            votes.sort_by_key(|(vote, _)| vote.map(|(ballot, _)| ballot));
+            // Whoever has at least so many below or beside him is the highest of some quorum.
+            for (vote, node) in votes.iter().skip(self.quorum - 1) {
+                check!(
+                    "G7",
+                    vote.is_some_and(|(_, held)| held == value),
+                    "a quorum with {node:?} as its highest vote for {slot:?} cannot recover what was chosen: {vote:?}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn highest_vote(&self, node: NodeId, slot: Slot) -> Option<(Ballot, ValueId)> {
+        let held = &self.nodes.get(&node)?.held;
+        let votes = held.range((slot, Ballot::ZERO)..(slot.next(), Ballot::ZERO));
+        votes.last().map(|((_, ballot), value)| (*ballot, *value))
+    }
+
     /// Judges a node's watermarks after a step.
     pub(crate) fn watermarks(&mut self, node: NodeId, progress: Progress) -> Verdict {
         let before = std::mem::replace(&mut self.node(node).progress, progress);
@@ -250,5 +275,42 @@ impl Oracle {
 
     fn node(&mut self, node: NodeId) -> &mut Observed {
         self.nodes.entry(node).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use annulus_rings::Incarnation;
+
+    use super::*;
+
+    const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+
+    /// An oracle of three nodes with these durable votes for the first slot, which chose value 7.
+    fn oracle(votes: &[(u16, u64, u64)]) -> Oracle {
+        let mut oracle = Oracle::new(3, 4);
+        oracle.chosen.insert(Slot(0), ValueId(7));
+        for &(node, round, value) in votes {
+            let ballot = Ballot { round, node: NodeId(1), incarnation: Incarnation(1) };
+            oracle.node(NodeId(node)).held.insert((Slot(0), ballot), ValueId(value));
+        }
+        oracle
+    }
+
+    #[test]
+    fn what_was_chosen_must_be_the_highest_vote_of_every_quorum() {
+        oracle(&[(1, 5, 7), (2, 5, 7)]).recoverable(&NODES).unwrap();
+        oracle(&[(1, 5, 7), (2, 5, 7), (3, 4, 8)]).recoverable(&NODES).unwrap();
+        oracle(&[(1, 5, 7), (2, 6, 7), (2, 3, 9)]).recoverable(&NODES).unwrap();
+        for broken in [&[(1, 5, 7)][..], &[(1, 5, 7), (2, 5, 7), (3, 6, 8)], &[(1, 5, 7), (2, 4, 8)]] {
+            assert_eq!(oracle(broken).recoverable(&NODES).unwrap_err().rule, "G7");
+        }
+    }
+
+    #[test]
+    fn a_damaged_node_is_in_no_quorum() {
+        let oracle = oracle(&[(1, 5, 7), (2, 5, 7), (3, 6, 8)]);
+        oracle.recoverable(&NODES[..2]).unwrap();
+        oracle.recoverable(&NODES[..1]).unwrap();
     }
 }
