@@ -203,7 +203,9 @@ fn learn(accepts: &[Frame]) -> Frame {
     header.kind = Kind::Learn;
     header.words = [accepts.len() as u64, 0, 0, 0];
     let mut buffer = BytesMut::zeroed(HEADER_BYTES);
-    accepts.iter().for_each(|accept| buffer.extend_from_slice(accept.as_bytes()));
+    for accept in accepts {
+        buffer.extend_from_slice(accept.as_bytes());
+    }
     Frame::seal(buffer, &header)
 }
 
