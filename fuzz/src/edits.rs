@@ -64,6 +64,26 @@ const NUMBERS: [u64; 10] = [
     (2 << 20) - 127,
 ];
 
+/// Widths in which they are written.
+const WIDTHS: [usize; 3] = [8, 4, 2];
+/// How many structures a sweep goes through: those of an input with fewer come again.
+const SWEPT_STRUCTURES: u8 = 4;
+/// The largest header.
+const SWEPT_BYTES: u8 = 128;
+
+/// Every number in every field of every width in the first structures: one edit each.
+pub(crate) fn every_number() -> impl Iterator<Item = [u8; 4]> + Clone {
+    let fields = (0..SWEPT_STRUCTURES).flat_map(|structure| {
+        (0..WIDTHS.len()).flat_map(move |width| {
+            let operation = 4 + 8 * width as u8;
+            (0..SWEPT_BYTES).step_by(WIDTHS[width]).map(move |offset| [operation, structure, offset])
+        })
+    });
+    fields.flat_map(|[operation, structure, offset]| {
+        (0..NUMBERS.len() as u8).map(move |number| [operation, structure, offset, number])
+    })
+}
+
 impl<'s, 'a> Edits<'s, 'a> {
     /// The edits that come next, `count_max` at the most.
     pub(crate) fn next(script: &'s mut Script<'a>, count_max: usize) -> Edits<'s, 'a> {
@@ -94,7 +114,7 @@ impl<'s, 'a> Edits<'s, 'a> {
             3 => write(bytes, at, &(self.script.number() as u64).to_le_bytes()),
             4 => {
                 let number = NUMBERS[usize::from(self.script.byte()) % NUMBERS.len()].to_le_bytes();
-                let width = [8, 4, 2][usize::from(operation >> 3) % 3];
+                let width = WIDTHS[usize::from(operation >> 3 & 0xf) % WIDTHS.len()];
                 write(bytes, at, &number[..width]);
             }
             5 => {

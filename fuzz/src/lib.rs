@@ -3,7 +3,7 @@
 //! Each [`Target`] is a function over arbitrary bytes that panics when a decoder does, or when what it
 //! decoded contradicts itself. `cargo fuzz` looks for such bytes; `tests/replay.rs` runs every input that
 //! it found before, so that nothing comes back. Where a checksum would stop nearly everything, an input is
-//! not the bytes themselves but [`Edits`](edits::Edits) of valid ones, whose checksums are repaired
+//! not the bytes themselves but `Edits` of valid ones, whose checksums are repaired
 //! afterwards if the input says so.
 #![deny(unsafe_code)]
 // The unit tests of the sources that are compiled into it run in their own crates.
@@ -69,6 +69,8 @@ pub struct Target {
     /// Its name: of its binary, and of the folder of its corpus.
     pub name: &'static str,
     run: fn(&[u8]),
+    /// Beginnings of inputs that edit something valid, up to the count of edits.
+    beginnings: fn() -> Vec<Vec<u8>>,
     /// Bytes that it may allocate for each byte of input.
     bytes_per_byte: u64,
     /// Bytes that it may allocate for any input.
@@ -91,6 +93,14 @@ impl Target {
             self.name,
             input.len()
         );
+    }
+
+    /// Inputs that put the numbers at which decoders go wrong into every field of what it reads, one each.
+    pub fn sweep(&self) -> impl Iterator<Item = Vec<u8>> {
+        let edits = edits::every_number();
+        (self.beginnings)()
+            .into_iter()
+            .flat_map(move |beginning| edits.clone().map(move |edit| [&beginning[..], &[1], &edit].concat()))
     }
 }
 

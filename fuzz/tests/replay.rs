@@ -46,6 +46,15 @@ fn drawn_inputs_pass_and_so_does_no_input() {
 }
 
 #[test]
+fn numbers_at_which_decoders_go_wrong_pass_in_every_field() {
+    for target in TARGETS {
+        for input in target.sweep() {
+            check(target, &format!("{input:?}"), &input);
+        }
+    }
+}
+
+#[test]
 fn what_a_target_allocates_is_counted() {
     let before = Tally::now();
     let bytes = vec![1u8; 1000];

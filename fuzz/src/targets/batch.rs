@@ -7,7 +7,11 @@ use crate::edits::{Edits, Script};
 use crate::{Target, valid};
 
 /// A payload and the count of commands that its frame states.
-pub const BATCH: Target = Target { name: "batch", run, bytes_per_byte: 8, bytes_fixed: 8 << 10 };
+pub const BATCH: Target = Target { name: "batch", run, beginnings, bytes_per_byte: 8, bytes_fixed: 8 << 10 };
+
+fn beginnings() -> Vec<Vec<u8>> {
+    [0, 3, 255].map(|count| vec![count, 0]).to_vec()
+}
 
 fn run(input: &[u8]) {
     let mut script = Script::new(input);

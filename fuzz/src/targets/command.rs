@@ -4,7 +4,8 @@ use crate::Target;
 use crate::command::Command;
 
 /// The bytes of one command.
-pub const COMMAND: Target = Target { name: "command", run, bytes_per_byte: 8, bytes_fixed: 1 << 10 };
+pub const COMMAND: Target =
+    Target { name: "command", run, beginnings: Vec::new, bytes_per_byte: 8, bytes_fixed: 1 << 10 };
 
 fn run(input: &[u8]) {
     let Ok(command) = Command::decode(input) else { return };

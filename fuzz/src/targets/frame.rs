@@ -10,7 +10,12 @@ use crate::edits::{Edits, Script};
 use crate::{Target, seal, valid};
 
 /// One frame: bytes as they are, or edits of a valid frame, sealed again or not.
-pub const FRAME: Target = Target { name: "frame", run, bytes_per_byte: 16, bytes_fixed: 8 << 10 };
+pub const FRAME: Target = Target { name: "frame", run, beginnings, bytes_per_byte: 16, bytes_fixed: 8 << 10 };
+
+/// Every kind, sealed again, and one that is not.
+fn beginnings() -> Vec<Vec<u8>> {
+    (0..15).map(|kind| vec![kind | 0x40]).chain([vec![0]]).collect()
+}
 
 fn run(input: &[u8]) {
     let mut script = Script::new(input);

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -16,9 +17,16 @@ use crate::{Target, seal};
 
 /// What arrives, one hello after the other: edits of one that is in order, sealed again or not, with the
 /// nonce that the other side drew where the input wants to know it.
-pub const HANDSHAKE: Target = Target { name: "handshake", run, bytes_per_byte: 64, bytes_fixed: 4 << 10 };
+pub const HANDSHAKE: Target =
+    Target { name: "handshake", run, beginnings, bytes_per_byte: 64, bytes_fixed: 4 << 10 };
 
 const HELLOS_MAX: usize = 5;
+/// Where a hello has the nonce of the other side.
+const ECHO: Range<usize> = 96..104;
+
+fn beginnings() -> Vec<Vec<u8>> {
+    vec![vec![0, 8], vec![1, 8], vec![0, 0, 0, 0, 0, 8]]
+}
 
 fn run(input: &[u8]) {
     let mut script = Script::new(input);
@@ -46,7 +54,8 @@ fn run(input: &[u8]) {
             match visitor.advance(&identity, admits) {
                 Progress::Waiting => {}
                 Progress::Complete(greeted) => {
-                    assert!(nonce.is_some(), "nobody is greeted who was not answered");
+                    let nonce = nonce.expect("nobody is greeted who was not answered");
+                    assert_eq!(bytes[ECHO], nonce.to_le_bytes(), "nobody is greeted who does not echo");
                     assert_eq!(greeted.peer, NodeId(1), "only a lower id dials");
                     assert!(greeted.core < CoreId(4) && !is_crowded);
                     return;

@@ -13,10 +13,15 @@ use crate::{Target, valid};
 
 /// Edits of the segments of a valid journal, or the blocks of the first one as they are; checksums repaired
 /// as far as the input says. An index of the journal is reserved at each of a few recoveries.
-pub const JOURNAL: Target = Target { name: "journal", run, bytes_per_byte: 64, bytes_fixed: 16 << 20 };
+pub const JOURNAL: Target =
+    Target { name: "journal", run, beginnings, bytes_per_byte: 64, bytes_fixed: 16 << 20 };
 
 const GROUPS_MAX: usize = 4;
 const PAGE_BYTES: usize = 4096;
+
+fn beginnings() -> Vec<Vec<u8>> {
+    [[0, 0, 0], [0, 31, 0], [0, 31, 1], [0, 7, 1]].map(|beginning| beginning.to_vec()).to_vec()
+}
 
 fn run(input: &[u8]) {
     let (image, written) = valid_journal();

@@ -15,7 +15,8 @@ use crate::edits::{Edits, Script};
 use crate::{Target, seal, valid};
 
 /// A state of the ring, and edits of a valid frame, always sealed again.
-pub const MESSAGE: Target = Target { name: "message", run, bytes_per_byte: 64, bytes_fixed: 128 << 10 };
+pub const MESSAGE: Target =
+    Target { name: "message", run, beginnings, bytes_per_byte: 64, bytes_fixed: 128 << 10 };
 
 const SELF: NodeId = NodeId(2);
 
@@ -24,6 +25,13 @@ struct Stage {
     ring: Ring,
     out: Outbox,
     now: Time,
+}
+
+/// Every kind of a member to a ring that it may lie to, and votes and lessons of others to one that leads.
+fn beginnings() -> Vec<Vec<u8>> {
+    let kinds = 0..valid::KINDS.len() as u8;
+    let of_members = kinds.flat_map(|kind| [vec![0, kind, 0], vec![1, kind, 1]]);
+    of_members.chain([vec![2, 6, 0], vec![2, 6, 3], vec![3, 13, 2]]).collect()
 }
 
 fn run(input: &[u8]) {

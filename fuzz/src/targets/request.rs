@@ -8,7 +8,8 @@ use crate::request::Request;
 use crate::resp::{Parsed, Parser, ProtocolError};
 
 /// How the stream is cut, and the stream.
-pub const REQUEST: Target = Target { name: "request", run, bytes_per_byte: 512, bytes_fixed: 4 << 10 };
+pub const REQUEST: Target =
+    Target { name: "request", run, beginnings: Vec::new, bytes_per_byte: 512, bytes_fixed: 4 << 10 };
 
 /// What came of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]

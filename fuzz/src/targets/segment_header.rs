@@ -8,7 +8,11 @@ use crate::{Target, seal};
 
 /// The front of a file: bytes as they are, or edits of a valid header, sealed again or not.
 pub const SEGMENT_HEADER: Target =
-    Target { name: "segment_header", run, bytes_per_byte: 8, bytes_fixed: 2 << 10 };
+    Target { name: "segment_header", run, beginnings, bytes_per_byte: 8, bytes_fixed: 2 << 10 };
+
+fn beginnings() -> Vec<Vec<u8>> {
+    vec![vec![0], vec![0x40]]
+}
 
 fn run(input: &[u8]) {
     let mut script = Script::new(input);

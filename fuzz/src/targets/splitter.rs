@@ -10,12 +10,21 @@ use crate::{Target, seal, valid};
 
 /// How the stream arrives, and the pieces that make it: valid frames, edited ones, and noise. A header may
 /// announce a largest frame, for which there is room then.
-pub const SPLITTER: Target = Target { name: "splitter", run, bytes_per_byte: 512, bytes_fixed: 5 << 20 };
+pub const SPLITTER: Target =
+    Target { name: "splitter", run, beginnings, bytes_per_byte: 512, bytes_fixed: 5 << 20 };
 
 const PIECES_MAX: usize = 12;
 
 /// The frames of a stream, and whether it was refused behind them.
 type Result = (Vec<Frame>, Option<FrameError>);
+
+/// A whole frame and an edited one, sealed or not, in two ways of cutting.
+fn beginnings() -> Vec<Vec<u8>> {
+    let ways = [[1, 200, 0, 0, 1, 0, 0, 1, 0], [0, 10, 0, 100, 0, 7, 0, 200, 5]];
+    let pieces =
+        ways.iter().flat_map(|way| [1, 3].map(|what| [&way[..], &[16, 100, 0, what, 50, 0]].concat()));
+    pieces.collect()
+}
 
 fn run(input: &[u8]) {
     let mut script = Script::new(input);

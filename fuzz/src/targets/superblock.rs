@@ -5,7 +5,8 @@ use crate::superblock::Superblock;
 use crate::{Target, seal};
 
 /// A file: bytes as they are, or edits of a valid superblock, sealed again or not.
-pub const SUPERBLOCK: Target = Target { name: "superblock", run, bytes_per_byte: 8, bytes_fixed: 2 << 10 };
+pub const SUPERBLOCK: Target =
+    Target { name: "superblock", run, beginnings, bytes_per_byte: 8, bytes_fixed: 2 << 10 };
 
 /// One of cluster 7, node 2.
 fn valid() -> Vec<u8> {
@@ -19,6 +20,10 @@ fn valid() -> Vec<u8> {
     bytes[48] = 1;
     seal::header(&mut bytes);
     bytes
+}
+
+fn beginnings() -> Vec<Vec<u8>> {
+    vec![vec![0], vec![0x40]]
 }
 
 fn run(input: &[u8]) {
