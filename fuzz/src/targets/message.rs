@@ -144,7 +144,9 @@ impl Stage {
         let before = self.fingerprint();
         let result = self.step(Input::Frame(frame));
         assert!(matches!(result, Err(Ignored::WrongRing | Ignored::NotMember)), "{result:?}");
-        assert!(self.out.is_empty() && self.fingerprint() == before);
+        let Outbox { transmits, appends, events, .. } = &self.out;
+        assert!(transmits.is_empty() && appends.is_empty() && events.is_empty());
+        assert_eq!(self.fingerprint(), before);
     }
 
     /// A frame of a member is acted on or not; what follows from it is in order.
