@@ -1,40 +1,20 @@
 //! M2: a core under a steady load asks the allocator for nothing.
 
+#[path = "../../fuzz/src/allocation.rs"]
+mod allocation;
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::RawFd;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
+use allocation::{Counting, Tally};
 use annulus::{
     Committed, Completion, Engine, JournalKind, Local, NodeId, Replies, Runner, Service, StateMachine,
 };
 use common::{PATIENCE, RING};
-
-/// Counts the allocations of each thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -54,7 +34,7 @@ impl StateMachine for Counter {
 struct Load {
     proposed: u64,
     completed: u64,
-    warm: Option<u64>,
+    warm: Option<Tally>,
     done: Option<Sender<u64>>,
 }
 
@@ -77,14 +57,13 @@ impl Service for Load {
     fn completed(&mut self, _tag: u64, completion: Completion<'_>) {
         assert!(matches!(completion, Completion::Committed { .. }));
         self.completed += 1;
-        let now = ALLOCATIONS.with(Cell::get);
         if self.completed == WARM_AFTER {
-            self.warm = Some(now);
+            self.warm = Some(Tally::now());
         }
         if self.completed == TOTAL
             && let (Some(done), Some(warm)) = (self.done.take(), self.warm)
         {
-            done.send(now - warm).unwrap();
+            done.send(warm.elapsed().allocations).unwrap();
         }
     }
 

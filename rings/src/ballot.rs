@@ -27,10 +27,11 @@ impl Ballot {
         self.node
     }
 
-    /// The lowest ballot of `node` above this one.
+    /// The lowest ballot of `node` above this one. Nobody counts to the last round, but a peer may claim it:
+    /// there is no round above, and a ballot that is not above the promise is never stood for.
     #[must_use]
     pub fn successor(self, node: NodeId, incarnation: Incarnation) -> Ballot {
-        Ballot { round: self.round + 1, node, incarnation }
+        Ballot { round: self.round.saturating_add(1), node, incarnation }
     }
 
     /// Node and incarnation in one word, as frames carry a second ballot.

@@ -193,7 +193,9 @@ impl Message {
             Kind::Heartbeat => Message::Heartbeat { next: slot, sequence: word0 },
             Kind::Heard => Message::Heard { sequence: word0, promised: ballot(word1, word2)? },
             Kind::Fetch if slot.0 < word0 => Message::Fetch { from: slot, upto: Slot(word0) },
-            Kind::Learn if word0 > 0 => Message::Learn { first: slot, count: small(word0)? },
+            Kind::Learn if word0 > 0 && slot.0.checked_add(word0).is_some() => {
+                Message::Learn { first: slot, count: small(word0)? }
+            }
             _ => return Err(malformed),
         };
         Ok(message)

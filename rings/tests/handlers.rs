@@ -80,9 +80,10 @@ enum Happening {
     Accept { sender: u16, round: u64, slot: u64, chosen: u64, value: u8 },
     Heartbeat { sender: u16, round: u64, chosen: u64 },
     Accepted { sender: u16, own: bool, round: u64, first: u64, last: u64 },
-    Promise { sender: u16, base: u64, votes: Vec<(u64, u64)> },
+    Promise { sender: u16, base: u64, votes: Vec<(u64, u64)>, parts: usize },
     Answer { sender: u16, kind: Kind, round: u64, words: [u64; 4], slot: u64 },
-    Learn { sender: u16, first: u64, count: u64 },
+    Learn { sender: u16, round: u64, first: u64, count: u64 },
+    Retrieved { to: u16, from: u64, slots: Vec<u64> },
     Propose,
     Persist { frames: u64 },
     Later { ms: u64 },
@@ -108,11 +109,18 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (sender.clone(), any::<bool>(), 0..9u64, 0..9u64, 0..3u64).prop_map(|(sender, own, round, first, more)| {
             Happening::Accepted { sender, own, round, first, last: first + more }
         }),
-        2 => (sender.clone(), 0..4u64, prop::collection::vec((0..9u64, 0..9u64), 0..4))
-            .prop_map(|(sender, base, votes)| Happening::Promise { sender, base, votes }),
+        2 => (sender.clone(), 0..4u64, prop::collection::vec((0..9u64, 0..9u64), 0..4), 1..4usize)
+            .prop_map(|(sender, base, votes, parts)| Happening::Promise { sender, base, votes, parts }),
         1 => (sender.clone(), answers, 0..9u64, prop::array::uniform4(0..4u64), 0..9u64)
             .prop_map(|(sender, kind, round, words, slot)| Happening::Answer { sender, kind, round, words, slot }),
-        1 => (sender.clone(), 0..9u64, 1..4u64).prop_map(|(sender, first, count)| Happening::Learn { sender, first, count }),
+        // Whoever teaches may do so in the highest ballot of all, or in one that this ring has outbid.
+        1 => (sender.clone(), prop_oneof![Just(99u64), 0..9u64], 0..9u64, 1..4u64)
+            .prop_map(|(sender, round, first, count)| Happening::Learn { sender, round, first, count }),
+        1 => (sender.clone(), 0..9u64, prop::collection::vec(0..3u64, 0..5)).prop_map(|(to, from, steps)| {
+            // Mostly adjacent, as a journal answers, with a hole or a slot twice now and then.
+            let slots = steps.iter().scan(from, |slot, step| { let here = *slot; *slot += (step + 2) / 2; Some(here) });
+            Happening::Retrieved { to, from, slots: slots.collect() }
+        }),
         3 => Just(Happening::Propose),
         4 => (1..4u64).prop_map(|frames| Happening::Persist { frames }),
         2 => (1..150u64).prop_map(|ms| Happening::Later { ms }),
@@ -227,15 +235,16 @@ impl World {
                 });
                 self.receive(frame(sender, ballot, Kind::Accepted, last, 0, [first, digest, 5, 0], &[]));
             }
-            Happening::Promise { sender, base, ref votes } => self.promise(sender, base, votes),
+            Happening::Promise { sender, base, ref votes, parts } => self.promise(sender, base, votes, parts),
             Happening::Answer { sender, kind, round, words, slot } => {
                 self.receive(frame(sender, ballot(round, sender), kind, slot, 0, words, &[]));
             }
-            Happening::Learn { sender, first, count } => {
+            Happening::Learn { sender, round, first, count } => {
                 if self.is_consistent {
-                    self.learn(sender, first, count);
+                    self.learn(sender, round, first, count);
                 }
             }
+            Happening::Retrieved { to, from, ref slots } => self.retrieved(to, from, slots),
             Happening::Propose => self.propose(),
             Happening::Persist { frames } => {
                 self.persisted = (self.persisted + frames).min(self.records.len() as u64);
@@ -261,42 +270,63 @@ impl World {
         self.later(500);
         self.receive(frame(sender, self.campaign, Kind::PreVoted, 0, 0, [1, 0, 0, 0], &[]));
         self.persist_all();
-        self.promise(sender, 0, votes);
+        self.promise(sender, 0, votes, 1);
         let known = self.ring.progress().chosen.0;
         if known < self.claimed {
-            self.learn(sender, known, self.claimed - known);
+            self.learn(sender, 99, known, self.claimed - known);
         }
         self.led |= self.ring.role() == Role::Leader;
     }
 
-    fn promise(&mut self, sender: u16, base: u64, votes: &[(u64, u64)]) {
-        let own = self.ring.ballot();
+    fn promise(&mut self, sender: u16, base: u64, votes: &[(u64, u64)], parts: usize) {
         let base = self.claim(base.max(self.claimed));
-        let from = self
-            .records
-            .iter()
-            .rev()
-            .find(|frame| frame.kind() == Kind::Prepare)
-            .map_or(0, |f| f.header().slot.0);
-        let mut inner = Vec::new();
-        for &(round, slot) in votes {
-            let payload = self.value(slot, round as u8);
-            let vote = frame(1, ballot(round, 1), Kind::Accept, slot + from.max(base), 0, [0; 4], &payload);
-            inner.extend_from_slice(vote.as_bytes());
+        for part in self.promise_parts(sender, base, votes, parts) {
+            self.receive(part);
         }
-        self.receive(frame(sender, own, Kind::Promise, base, 0, [0, 1, from, 0], &inner));
     }
 
-    fn learn(&mut self, sender: u16, first: u64, count: u64) {
+    /// The parts of a promise of this ring's ballot, as even as it goes.
+    fn promise_parts(&self, sender: u16, base: u64, votes: &[(u64, u64)], parts: usize) -> Vec<Frame> {
+        let own = self.ring.ballot();
+        let prepare = self.records.iter().rev().find(|frame| frame.kind() == Kind::Prepare);
+        let from = prepare.map_or(0, |frame| frame.header().slot.0);
+        let part = |part: usize| {
+            let mut inner = Vec::new();
+            for &(round, slot) in votes.iter().skip(part).step_by(parts) {
+                let payload = self.value(slot, round as u8);
+                let vote =
+                    frame(1, ballot(round, 1), Kind::Accept, slot + from.max(base), 0, [0; 4], &payload);
+                inner.extend_from_slice(vote.as_bytes());
+            }
+            frame(sender, own, Kind::Promise, base, 0, [part as u64, parts as u64, from, 0], &inner)
+        };
+        (0..parts).map(part).collect()
+    }
+
+    fn learn(&mut self, sender: u16, round: u64, first: u64, count: u64) {
         let mut inner = Vec::new();
         self.claim(first + count);
         for slot in first..first + count {
-            // The ballot of what is taught is the highest in which anybody can have voted.
-            let frame =
-                frame(sender, ballot(99, sender), Kind::Accept, slot, 0, [0; 4], &self.value(slot, 0));
+            let value = self.value(slot, 0);
+            let frame = frame(sender, ballot(round, sender), Kind::Accept, slot, 0, [0; 4], &value);
             inner.extend_from_slice(frame.as_bytes());
         }
         self.receive(frame(sender, ballot(1, sender), Kind::Learn, first, 0, [count, 0, 0, 0], &inner));
+    }
+
+    /// The journal answers, whether it was asked or not.
+    fn retrieved(&mut self, to: u16, from: u64, slots: &[u64]) {
+        let accept = |slot: u64| {
+            let value = self.value(slot, 0);
+            frame(1, ballot(1, 1), Kind::Accept, slot, 0, [0; 4], &value)
+        };
+        let frames = slots.iter().map(|slot| accept(*slot)).collect();
+        let records = self.records.len();
+        self.step(Input::Retrieved { to: NodeId(to), from: Slot(from), frames });
+        assert_eq!(self.records.len(), records, "teaching writes nothing");
+        for lesson in &self.sent {
+            assert_eq!((lesson.kind(), lesson.header().slot), (Kind::Learn, Slot(from)));
+        }
     }
 
     fn propose(&mut self) {
@@ -371,6 +401,16 @@ impl World {
                     assert!(is_durable, "a vote for {slot} left before it was durable, or in another ballot");
                 }
             }
+            Message::Learn { first, count } => {
+                let mut slot = first.0;
+                let known = |taught: Frame| {
+                    assert_eq!(taught.header().slot.0, slot, "slots are taught in order");
+                    assert_eq!(self.chosen.get(&slot), Some(&taught.value().0), "slot {slot} is not chosen");
+                    slot += 1;
+                };
+                annulus_rings::message::carried(frame, known).unwrap();
+                assert_eq!(slot, first.0 + u64::from(count));
+            }
             _ => {}
         }
     }
@@ -404,7 +444,7 @@ impl World {
 fn a_taught_value_takes_the_place_of_an_equal_vote_in_a_lower_ballot() {
     let mut world = World::new(true);
     world.happen(&Happening::Accept { sender: 1, round: 1, slot: 0, chosen: 0, value: 0 });
-    world.happen(&Happening::Learn { sender: 3, first: 0, count: 1 });
+    world.happen(&Happening::Learn { sender: 3, round: 99, first: 0, count: 1 });
     world.happen(&Happening::Answer { sender: 1, kind: Kind::Fetch, round: 1, words: [1, 0, 0, 0], slot: 0 });
     let lesson = world.sent.iter().find(|frame| frame.kind() == Kind::Learn).expect("the peer is taught");
     annulus_rings::message::carried(lesson, |taught| assert_eq!(taught.header().ballot, ballot(99, 3)))
@@ -430,5 +470,41 @@ proptest! {
             world.happen(happening);
         }
         world.check_recovery();
+    }
+    /// P2, P3: a promise counts when its last part has come, in whatever order and however often they come;
+    /// then the highest vote of each slot is proposed again.
+    #[test]
+    fn a_promise_in_parts_counts_when_it_is_whole(
+        votes in prop::collection::vec((0..9u64, 0..6u64), 0..12),
+        parts in 1..5usize,
+        order in prop::collection::vec(0..5usize, 0..10),
+    ) {
+        let mut world = World::new(false);
+        // A high ballot was seen, so that the own one is above those of the votes.
+        let seen = [20, ballot(0, 3).owner_word(), 0, 0];
+        world.receive(frame(3, ballot(0, 3), Kind::Refused, 0, 0, seen, &[]));
+        world.later(500);
+        world.receive(frame(3, world.campaign, Kind::PreVoted, 0, 0, [1, 0, 0, 0], &[]));
+        world.persist_all();
+        let frames = world.promise_parts(3, 0, &votes, parts);
+        let mut missing: Vec<usize> = (0..parts).collect();
+        for part in order.iter().map(|part| part % parts).chain(0..parts) {
+            if missing.is_empty() {
+                break;
+            }
+            prop_assert_eq!(world.ring.role(), Role::Candidate, "parts {:?} are missing", missing);
+            world.receive(frames[part].clone());
+            missing.retain(|other| *other != part);
+        }
+        prop_assert_eq!(world.ring.role(), Role::Leader);
+        let mut highest = BTreeMap::new();
+        for (round, slot) in votes {
+            highest.entry(slot).and_modify(|held: &mut u64| *held = round.max(*held)).or_insert(round);
+        }
+        // The window has room for four slots.
+        for (slot, round) in highest.into_iter().filter(|(slot, _)| *slot < 4) {
+            let proposed = world.last_accept(slot).expect("what was reported is proposed again");
+            prop_assert_eq!((proposed.header().sender, proposed.payload()), (SELF, &payload(round as u8)[..]));
+        }
     }
 }

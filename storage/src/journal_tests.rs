@@ -36,7 +36,7 @@ fn options() -> JournalOptions {
     }
 }
 
-fn frame(slot: u64, payload: &[u8]) -> Frame {
+pub(crate) fn frame(slot: u64, payload: &[u8]) -> Frame {
     let header = FrameHeader {
         kind: Kind::Accept,
         cluster: ClusterId(7),
@@ -58,7 +58,10 @@ fn recover<D: Disk>(disk: D) -> Result<(Journal<D>, Vec<Frame>), RecoverError> {
     recover_with(disk, options())
 }
 
-fn recover_with<D: Disk>(disk: D, options: JournalOptions) -> Result<(Journal<D>, Vec<Frame>), RecoverError> {
+pub(crate) fn recover_with<D: Disk>(
+    disk: D,
+    options: JournalOptions,
+) -> Result<(Journal<D>, Vec<Frame>), RecoverError> {
     let mut frames = Vec::new();
     let journal = Unrecovered::open(disk, IDENTITY, options).unwrap().recover(|lsn, frame| {
         frames.push(frame);
@@ -69,7 +72,7 @@ fn recover_with<D: Disk>(disk: D, options: JournalOptions) -> Result<(Journal<D>
     Ok((journal, frames))
 }
 
-fn append<D: Disk>(journal: &mut Journal<D>, frame: &Frame) {
+pub(crate) fn append<D: Disk>(journal: &mut Journal<D>, frame: &Frame) {
     journal.append(journal.appended().next(), frame);
 }
 
@@ -81,7 +84,7 @@ fn fresh() -> (CrashDisk, Journal<CrashDisk>) {
 }
 
 /// Appends and makes durable, one block.
-fn write_block(disk: &CrashDisk, journal: &mut Journal<CrashDisk>, frames: &[Frame]) {
+pub(crate) fn write_block(disk: &CrashDisk, journal: &mut Journal<CrashDisk>, frames: &[Frame]) {
     for frame in frames {
         append(journal, frame);
     }

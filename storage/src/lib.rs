@@ -15,6 +15,8 @@ mod block;
 mod buffer;
 #[cfg(test)]
 mod crash_disk;
+#[cfg(test)]
+mod damage_tests;
 mod data_dir;
 mod disk;
 mod error;
@@ -28,6 +30,8 @@ mod journal;
 #[cfg(test)]
 mod journal_tests;
 mod memory_disk;
+#[cfg(test)]
+mod model_tests;
 mod options;
 mod place;
 #[allow(unsafe_code)]

@@ -1,34 +1,15 @@
 //! M2: a steady turn of the journal allocates nothing.
 
+#[path = "../../fuzz/src/allocation.rs"]
+mod allocation;
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
+use allocation::{Counting, Tally};
 use annulus_rings::Frame;
 use annulus_storage::JournalOptions;
 use common::{accept, append, flush, open, options, turn_until};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -57,7 +38,7 @@ fn a_steady_load_allocates_nothing() {
         }
     };
     rounds(3);
-    let before = ALLOCATIONS.get();
+    let before = Tally::now();
     rounds(30);
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(before.elapsed().allocations, 0);
 }

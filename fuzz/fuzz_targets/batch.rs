@@ -1,0 +1,4 @@
+//! Fuzzes the commands of a batch.
+#![cfg_attr(fuzzing, no_main)]
+
+annulus_fuzz::fuzz!(BATCH);

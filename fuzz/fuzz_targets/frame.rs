@@ -1,0 +1,4 @@
+//! Fuzzes frames.
+#![cfg_attr(fuzzing, no_main)]
+
+annulus_fuzz::fuzz!(FRAME);
