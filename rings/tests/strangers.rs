@@ -164,6 +164,16 @@ fn no_vote_is_cast_for_another_configuration() {
 }
 
 #[test]
+fn a_watermark_is_believed_of_nobody_but_the_leader_of_its_ballot() {
+    let mut stage = Stage::new();
+    stage.receive(accept(BALLOT, 0, 5).frame()).unwrap();
+    let mut forged = header(Kind::Heartbeat, BALLOT).from(3);
+    forged.0.chosen = Slot(1);
+    assert_eq!(stage.receive(forged.frame()), Err(Ignored::Malformed));
+    assert_eq!(stage.ring.progress().chosen, Slot(0));
+}
+
+#[test]
 fn a_slot_far_beyond_the_window_is_refused() {
     let mut stage = Stage::new();
     assert_eq!(stage.receive(accept(BALLOT, 1_000, 1).frame()), Err(Ignored::BeyondWindow));
