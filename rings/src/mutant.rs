@@ -76,7 +76,7 @@ mutants! {
         FOREIGN_CONFIGURATION "A9" "openraft #1808 (3)";
         // The proposer.
         OWN_BALLOT_FORGOTTEN "P1" "CockroachDB #756 (30)";
-        OUTBID_BALLOT_USED "P1" "the textbook";
+        OLD_INCARNATION_USED "P1" "CockroachDB #756 (30)";
         ELECTED_TOO_SOON "P2" "the textbook";
         PROMISE_OF_ANY_BALLOT "P2" "openraft alpha (1)";
         REFUSAL_IS_PROMISE "P2" "openraft alpha (1)";

@@ -124,6 +124,12 @@ pub fn totals() -> Vec<Total> {
     counted.filter_map(|(place, count)| Some(Total { place: (*place)?, count: *count })).collect()
 }
 
+/// How often a probe was reached, by threads that have settled and by this one.
+pub fn count(probe: &Probe) -> u64 {
+    settle();
+    totals().iter().filter(|total| total.place.id == probe.name).map(|total| total.count).sum()
+}
+
 /// Counts the place where it stands.
 #[doc(hidden)]
 #[macro_export]
@@ -225,7 +231,7 @@ probes! {
 
 #[cfg(test)]
 mod tests {
-    use super::{settle, totals};
+    use super::{HOLE_FILLED, count, settle, totals};
 
     #[test]
     fn a_place_is_counted_by_every_thread_that_has_settled() {
@@ -243,5 +249,6 @@ mod tests {
         let here = totals().into_iter().filter(|total| total.place.file == file!());
         let counted: Vec<_> = here.map(|total| (total.place.id, total.count)).collect();
         assert_eq!(counted, [("HOLE_FILLED", 12)]);
+        assert!(count(&HOLE_FILLED) >= 12);
     }
 }

@@ -6,7 +6,8 @@ use crate::election::{Candidate, Follower, Mode, PROMISE_PARTS_MAX, PreCandidate
 use crate::message::carried;
 use crate::proposer::Leader;
 use crate::{
-    Ballot, Frame, FrameHeader, Ignored, Message, NodeId, Outbox, Slot, Time, mutant, reach, requires,
+    Ballot, Frame, FrameHeader, Ignored, Incarnation, Message, NodeId, Outbox, Slot, Time, mutant, reach,
+    requires,
 };
 
 use super::{Promised, Ring, WINDOW_SLOTS_MAX};
@@ -46,7 +47,9 @@ impl Ring {
         if now < deadline {
             return;
         }
-        let ballot = self.seen.successor(self.options.node, self.options.incarnation);
+        let incarnation =
+            if mutant!(OLD_INCARNATION_USED) { Incarnation(0) } else { self.options.incarnation };
+        let ballot = self.seen.successor(self.options.node, incarnation);
         let mut votes = Votes::NONE;
         votes.add(self.own);
         let deadline = now + self.jitter.once_to_twice(self.options.election_timeout);
@@ -88,8 +91,7 @@ impl Ring {
         candidate.votes.add(index);
         let (ballot, votes) = (candidate.ballot, candidate.votes);
         // What was seen since may have outbid the ballot: then the next attempt takes a higher one.
-        let is_outbid = ballot <= self.acceptor.promised() && !mutant!(OUTBID_BALLOT_USED);
-        if self.options.configuration.is_quorum(votes) && !is_outbid {
+        if self.options.configuration.is_quorum(votes) && ballot > self.acceptor.promised() {
             self.stand(now, ballot, out);
         }
         Ok(())
