@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use annulus_tests::reach::Reached;
 use annulus_tests::simulator::{Failure, Summary, play};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,6 +25,9 @@ struct Arguments {
     /// Plays one seed, twice, and tells how it ended.
     #[arg(long, conflicts_with_all = ["seeds", "from", "minutes"])]
     replay: Option<u64>,
+    /// Fails when a contract or a rare place was never reached: for long runs.
+    #[arg(long, conflicts_with = "replay")]
+    require_reached: bool,
     /// Prints everything that happens in the replayed seed.
     #[arg(long, requires = "replay")]
     trace: bool,
@@ -79,7 +83,10 @@ fn play_many(arguments: &Arguments) -> ExitCode {
     }
     bar.finish_and_clear();
     report(&total, failures.len(), begin.elapsed());
-    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let unreached = Reached::so_far().unreached();
+    println!("{unreached}");
+    let is_reached = unreached.is_empty() || !arguments.require_reached;
+    if failures.is_empty() && is_reached { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn is_due(arguments: &Arguments, limit: Option<Duration>, begin: Instant, seed: u64) -> bool {

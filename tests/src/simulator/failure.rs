@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use annulus_rings::reach;
+
 use super::{Plan, Simulation, Summary};
 
 /// What a seed broke.
@@ -25,7 +27,9 @@ pub struct Failure {
 /// A rule was broken, or the engine panicked.
 pub fn play(seed: u64, is_traced: bool) -> Result<Summary, Box<Failure>> {
     let mut simulation = Simulation::new(seed, is_traced);
-    let what = match catch_unwind(AssertUnwindSafe(|| simulation.run())) {
+    let result = catch_unwind(AssertUnwindSafe(|| simulation.run()));
+    reach::settle();
+    let what = match result {
         Ok(Ok(summary)) => return Ok(summary),
         Ok(Err(violation)) => violation.to_string(),
         Err(panic) => message(&*panic),
