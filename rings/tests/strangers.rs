@@ -252,7 +252,7 @@ fn a_late_completion_lowers_nothing() {
 fn votes_that_fit_no_frame_are_promised_in_parts() {
     let mut stage = Stage::new();
     for slot in 0..3 {
-        let command = [&900_000_u32.to_le_bytes()[..], &[7; 900_000]].concat();
+        let command = [&900_000_u32.to_le_bytes()[..], &vec![7; 900_000]].concat();
         let mut vote = accept(BALLOT, slot, 1).payload(&command);
         vote.0.commands = 1;
         stage.receive(vote.frame()).unwrap();

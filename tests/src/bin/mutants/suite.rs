@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fmt, thread};
 
+use annulus_rings::contract;
 use annulus_rings::mutant::Mutant;
 
 /// Which mutant is alive.
@@ -145,7 +146,9 @@ fn told(text: &str) -> Notice {
     }
     let line = text.lines().find(|line| line.starts_with("test ") && line.ends_with("FAILED"));
     let test = line.and_then(|line| line.trim_start_matches("test ").split(' ').next());
-    let rule = text.split("contract ").nth(1).and_then(|rest| rest.split(' ').next());
+    let is_rule = |word: &&str| contract::ALL.iter().any(|contract| contract.id == *word);
+    let words = text.split("contract ").skip(1).filter_map(|rest| rest.split(' ').next());
+    let rule = words.into_iter().find(is_rule);
     Notice {
         check: rule.map_or_else(|| "assertion of the test".to_owned(), |rule| format!("contract {rule}")),
         place: test.unwrap_or("the process dies").to_owned(),
