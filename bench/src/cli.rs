@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Idle(IdleOptions),
     /// Measure the floor alone: a TCP round trip and a durable write
     Floor(FloorOptions),
+    /// Measure what checking the contracts costs: builds three variants with cargo and compares them
+    Contracts(ContractsOptions),
     /// A process that hosts replicas; started by `run`
     #[command(hide = true)]
     Replica,
@@ -153,6 +155,24 @@ pub(crate) struct FloorOptions {
     /// Where the files are made
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// Options of `contracts`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ContractsOptions {
+    /// Commands per batch; a row for each
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,16,256")]
+    pub(crate) batch: Vec<u32>,
+    /// Measure everything this often, interleaved, and report median [min–max]
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub(crate) runs: u32,
+    /// Milliseconds of one measurement
+    #[arg(long, value_name = "MS", default_value_t = 300)]
+    pub(crate) millis: u64,
+    /// Compare these builds of `rings/examples/commits.rs` instead of building: without contracts, with the
+    /// always set, with the full set
+    #[arg(long, value_name = "PROGRAM,…", value_delimiter = ',')]
+    pub(crate) programs: Vec<PathBuf>,
 }
 
 /// The benchmark waits as the engine does where nobody says otherwise.

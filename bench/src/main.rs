@@ -11,6 +11,7 @@ mod client;
 mod cluster;
 mod command;
 mod configuration;
+mod contracts;
 mod control;
 mod embedded;
 mod environment;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Idle(options) => idle::idle(&options),
         Command::Floor(options) => run::floor(&options),
+        Command::Contracts(options) => contracts::contracts(&options),
         Command::Replica => host::main().map(|()| true).map_err(Into::into),
         Command::Client => client::main().map(|()| true).map_err(Into::into),
     };

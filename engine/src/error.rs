@@ -12,6 +12,11 @@ use annulus_transport::PeerAddress;
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// A build that checks nothing keeps no data.
+    #[error(
+        "this build checks no contract, to measure what they cost, so it keeps no data: build it without --cfg annulus_contracts, or use a memory journal"
+    )]
+    NoContracts,
     /// No node id, or 0.
     #[error(
         "no node id: call .node(NodeId(n)) with the n, 1 or above, that this process has among its peers"

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus_rings::RingId;
+use annulus_rings::{RingId, reach};
 use annulus_transport::Waker;
 use crossbeam_channel::Sender;
 
@@ -93,6 +93,7 @@ impl Mailbox {
         }
         let queued_bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if bytes > 0 && queued_bytes + bytes > self.bytes_max {
+            reach!(MAILBOX_FULL);
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err((Rejected::Full { queued_bytes }, letter));
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use annulus_rings::contract;
 use annulus_rings::{Configuration, CoreId, Incarnation, RingId, RingOptions};
 use annulus_storage::{DataDir, Identity};
 use annulus_transport::{FabricOptions, TcpFabric};
@@ -51,6 +52,9 @@ pub(crate) fn journal_plans(settings: &Settings) -> Result<(Vec<JournalPlan>, In
             bytes_max: settings.memory_bytes_max,
         };
         return Ok(((0..cores).map(device).map(plan).collect(), incarnation));
+    }
+    if contract::SET == contract::Set::None {
+        return Err(StartError::NoContracts);
     }
     let path: &PathBuf = settings.data_dir.as_ref().ok_or(StartError::NoDataDir)?;
     let failed = |source| StartError::Storage { path: path.clone(), source: Box::new(source) };

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use annulus::{CoreState, JournalKind, Outcome, Rejected, RingId, Runner, Stage};
+use annulus_rings::reach;
 use common::{Cluster, Log, PATIENCE, Shape};
 
 /// Counts how often it was woken.
@@ -107,6 +108,7 @@ fn what_is_too_large_or_too_much_or_unknown_is_rejected() {
     let committed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Committed { .. }));
     let (full, committed) = (full.count(), committed.count());
     assert!(full > 0 && committed > 0 && full + committed == 2000, "{full} full, {committed} committed");
+    assert!(reach::count(&reach::MAILBOX_FULL) > 0);
 
     assert!(leader.engine.ring(RingId(99)).is_err());
 }

@@ -220,6 +220,21 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "contract A2")]
+    fn no_promise_is_owed_below_the_one_that_was_made() {
+        let mut acceptor = Acceptor::new(Lsn(0));
+        acceptor.promise(ballot(5), Lsn(1));
+        acceptor.owe_promise(ballot(4), Slot(0), Lsn(2));
+    }
+
+    #[test]
+    #[should_panic(expected = "contract A4")]
+    fn nothing_is_owed_to_a_write_that_is_behind_the_durable_ones() {
+        let mut acceptor = Acceptor::new(Lsn(5));
+        acceptor.vote(vote(1, 0), Lsn(5));
+    }
+
+    #[test]
     #[should_panic(expected = "contract T7")]
     fn a_late_completion_never_lowers_progress() {
         let mut acceptor = Acceptor::new(Lsn(5));

@@ -93,6 +93,11 @@ impl Configuration {
         self.members.len() / 2 + 1
     }
 
+    /// How many members are among `votes`, counted one by one.
+    pub fn recount(&self, votes: Votes) -> usize {
+        (0..self.members.len()).filter(|index| votes.has(*index)).count()
+    }
+
     /// Whether `votes` is a quorum of distinct members.
     pub fn is_quorum(&self, votes: Votes) -> bool {
         votes.count() >= self.quorum()

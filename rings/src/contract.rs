@@ -4,6 +4,26 @@
 //! between calls. All are on in debug builds, in tests and in the `checked` profile; those that guard
 //! durable state or safety are **always** on.
 
+/// Which contracts a build checks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Set {
+    /// None at all, to measure what the others cost: only with `RUSTFLAGS='--cfg annulus_contracts="none"'`.
+    None,
+    /// Those that guard durable state or safety: release builds.
+    Always,
+    /// All: debug and test builds, the profile `checked`, and `--cfg annulus_contracts="full"`.
+    Full,
+}
+
+/// What this build checks.
+pub const SET: Set = if cfg!(annulus_contracts = "none") {
+    Set::None
+} else if cfg!(any(debug_assertions, annulus_contracts = "full")) {
+    Set::Full
+} else {
+    Set::Always
+};
+
 /// A named rule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Contract {
@@ -18,7 +38,11 @@ pub struct Contract {
 impl Contract {
     /// Whether this build checks the contract.
     pub const fn is_on(&self) -> bool {
-        self.always || cfg!(debug_assertions)
+        match SET {
+            Set::None => false,
+            Set::Always => self.always,
+            Set::Full => true,
+        }
     }
 
     /// Stops the process of thought: this is a bug of the engine, and going on could lose data.
@@ -50,6 +74,7 @@ contracts! {
     A7 "silence-below-promise" false;
     A8 "below-floor" false;
     A9 "member-only" false;
+    A10 "amnesia-stops-voting" true;
     P1 "ballot-unique" false;
     P2 "phase1-quorum" true;
     P3 "highest-vote-wins" true;
@@ -64,20 +89,35 @@ contracts! {
     L3 "commit-index-verified" false;
     L4 "apply-in-order" true;
     L5 "reply-after-apply" false;
+    L7 "rejected-means-never" false;
     T2 "order" true;
     T5 "catch-up-chosen-only" false;
     T6 "recovery-idempotent" false;
     T7 "stale-completion" false;
+    S5 "safety-without-clocks" false;
     M1 "bounded" true;
+    M2 "no-hot-allocation" false;
+}
+
+/// Counts the place and asserts the condition.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! assert_contract {
+    ($id:ident, $clause:literal, $condition:expr) => {
+        if $crate::contract::$id.is_on() {
+            $crate::count_place!($crate::contract::$id.id, $clause);
+            if !$condition {
+                $crate::contract::$id.violated($clause, stringify!($condition));
+            }
+        }
+    };
 }
 
 /// What the caller owes.
 #[macro_export]
 macro_rules! requires {
     ($id:ident, $condition:expr) => {
-        if $crate::contract::$id.is_on() && !$condition {
-            $crate::contract::$id.violated("requires", stringify!($condition));
-        }
+        $crate::assert_contract!($id, "requires", $condition)
     };
 }
 
@@ -85,9 +125,7 @@ macro_rules! requires {
 #[macro_export]
 macro_rules! ensures {
     ($id:ident, $condition:expr) => {
-        if $crate::contract::$id.is_on() && !$condition {
-            $crate::contract::$id.violated("ensures", stringify!($condition));
-        }
+        $crate::assert_contract!($id, "ensures", $condition)
     };
 }
 
@@ -95,8 +133,6 @@ macro_rules! ensures {
 #[macro_export]
 macro_rules! invariant {
     ($id:ident, $condition:expr) => {
-        if $crate::contract::$id.is_on() && !$condition {
-            $crate::contract::$id.violated("invariant", stringify!($condition));
-        }
+        $crate::assert_contract!($id, "invariant", $condition)
     };
 }

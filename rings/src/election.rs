@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::configuration::Votes;
-use crate::{Ballot, Configuration, Frame, NodeId, Role, Slot, Time, ensures, mutant, requires};
+use crate::{Ballot, Configuration, Frame, NodeId, Role, Slot, Time, ensures, mutant, reach, requires};
 
 use crate::proposer::Leader;
 
@@ -115,6 +115,7 @@ impl Candidate {
         let header = frame.header();
         requires!(P3, header.ballot < self.ballot);
         let held = self.reported.entry(header.slot).or_insert_with(|| frame.clone());
+        reach!(SEVERAL_BALLOTS_REPORTED, held.header().ballot != header.ballot);
         if held.header().ballot < header.ballot && !mutant!(FIRST_REPORT_WINS) {
             *held = frame;
         }
@@ -145,7 +146,7 @@ impl Candidate {
 
     /// Whether a quorum has promised.
     pub fn is_elected(&self, configuration: &Configuration) -> bool {
-        configuration.is_quorum(self.promises)
+        configuration.is_quorum(self.promises) || mutant!(ELECTED_TOO_SOON) && self.promises.count() > 0
     }
 }
 

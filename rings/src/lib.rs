@@ -19,6 +19,7 @@ pub mod mutant;
 mod outbox;
 mod pool;
 mod proposer;
+pub mod reach;
 mod ring;
 mod time;
 

@@ -15,7 +15,7 @@ compile_error!("the feature `mutants` makes wrong steps possible: it is for debu
 pub struct Mutant {
     /// Its name, as `ANNULUS_MUTANT` gives it.
     pub name: &'static str,
-    /// The crate that takes the wrong step: `rings` or `storage`.
+    /// The crate that takes the wrong step: `rings`, `storage` or `engine`.
     pub home: &'static str,
     /// The rule that it breaks: a contract, or a global check such as `G11`.
     pub breaks: &'static str,
@@ -76,6 +76,8 @@ mutants! {
         FOREIGN_CONFIGURATION "A9" "openraft #1808 (3)";
         // The proposer.
         OWN_BALLOT_FORGOTTEN "P1" "CockroachDB #756 (30)";
+        OLD_INCARNATION_USED "P1" "CockroachDB #756 (30)";
+        ELECTED_TOO_SOON "P2" "the textbook";
         PROMISE_OF_ANY_BALLOT "P2" "openraft alpha (1)";
         REFUSAL_IS_PROMISE "P2" "openraft alpha (1)";
         FIRST_REPORT_WINS "P3" "the textbook";
@@ -88,15 +90,17 @@ mutants! {
         SLOT_TAKEN_TWICE "P6" "the textbook";
         RECOVERED_VALUE_CHANGED "P6" "annulus, before 59cd07b";
         WINDOW_IGNORED "P7" "the textbook";
-        VOTE_COUNTS_TWICE "P8" "the textbook";
+        OWN_VOTE_COUNTED_AT_ONCE "P8" "etcd #14370 (23)";
         VOTES_FOR_OTHER_VALUES "P8" "SwiftPaxos #2 (12)";
         ACKNOWLEDGEMENT_COVERS_GAP "P8" "CCF #6001 (18)";
         DEPOSED_LEADER_STAYS "P9" "the textbook";
         // The learner.
         CHOSEN_ROLLED_BACK "T2" "CCF #5991 (19), hashicorp/raft #248 (28)";
         CHOSEN_REPLACED "L1" "the textbook";
+        VOTE_COUNTS_TWICE "L2" "the textbook";
         RANGE_BY_ITS_LAST_SLOT "L2" "openraft #1802 (2)";
         OLDER_BALLOTS_COUNT "L2" "LogCabin #44 (16)";
+        FOREIGN_LEADER_BELIEVED "L3" "the textbook";
         WATERMARK_BELIEVED "L3" "Scylla #9965, CCF #8172 (17)";
         REPORTED_TWICE "L4" "etcd #13766 (22)";
         REPORTED_TOO_SOON "L5" "etcd #14370 (23)";
@@ -122,6 +126,11 @@ mutants! {
         CHAIN_UNCHECKED "A10" "Zeebe #3573 (27)";
         TORN_TAIL_KEPT "T6" "the textbook";
         OLDEST_VOTE_READ_BACK "T5" "the textbook";
+        QUEUE_UNRESERVED "M2" "the textbook";
+    }
+    engine {
+        SEALED_REJECTED "L7" "the textbook";
+        CLOCK_BELIEVED "S5" "the textbook";
     }
 }
 

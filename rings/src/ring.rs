@@ -18,7 +18,7 @@ use crate::election::{Follower, Jitter, Mode};
 use crate::log::Log;
 use crate::{
     Ballot, ClusterId, Configuration, Event, Frame, FrameHeader, Incarnation, Kind, Lsn, Message, NodeId,
-    Outbox, RingId, Role, Slot, Time, invariant, mutant, requires,
+    Outbox, RingId, Role, Slot, Time, invariant, mutant, reach, requires,
 };
 
 pub use learning::CatchUp;
@@ -191,7 +191,10 @@ impl Ring {
     /// Whether a leader has room in its window for another slot.
     pub fn can_propose(&self) -> bool {
         match &self.mode {
-            Mode::Leader(leader) => leader.is_recovered() && self.has_window(leader.next),
+            Mode::Leader(leader) => {
+                reach!(WINDOW_FULL, !self.has_window(leader.next));
+                leader.is_recovered() && self.has_window(leader.next)
+            }
             _ => false,
         }
     }

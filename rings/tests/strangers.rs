@@ -1,4 +1,5 @@
-//! Frames and completions that no sound member, disk or core sends: the ring changes nothing for them.
+//! Frames and completions that no sound member, disk or core sends: the ring changes nothing for them. And
+//! those that are sound, and too rare for a simulation.
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use annulus_rings::frame::{HEADER_BYTES, ValueId};
 use annulus_rings::{
     Ballot, ClusterId, Configuration, ConfigurationId, Event, Frame, FrameHeader, FramePool, Ignored,
     Incarnation, Input, Kind, Lsn, NodeId, Outbox, Recovering, Ring, RingId, RingOptions, Role, Slot, Time,
+    message, reach,
 };
 use bytes::BytesMut;
 
@@ -165,6 +167,16 @@ fn no_vote_is_cast_for_another_configuration() {
 }
 
 #[test]
+fn a_watermark_is_believed_of_nobody_but_the_leader_of_its_ballot() {
+    let mut stage = Stage::new();
+    stage.receive(accept(BALLOT, 0, 5).frame()).unwrap();
+    let mut forged = header(Kind::Heartbeat, BALLOT).from(3);
+    forged.0.chosen = Slot(1);
+    assert_eq!(stage.receive(forged.frame()), Err(Ignored::Malformed));
+    assert_eq!(stage.ring.progress().chosen, Slot(0));
+}
+
+#[test]
 fn a_slot_far_beyond_the_window_is_refused() {
     let mut stage = Stage::new();
     assert_eq!(stage.receive(accept(BALLOT, 1_000, 1).frame()), Err(Ignored::BeyondWindow));
@@ -179,6 +191,7 @@ fn a_second_value_in_one_ballot_gets_no_vote_and_no_acknowledgement() {
     assert_eq!(stage.sent(Kind::Accepted), 1);
     assert_eq!(stage.receive(accept(BALLOT, 0, 2).frame()), Err(Ignored::ConflictingValue));
     assert_eq!((stage.sent(Kind::Accepted), stage.out.appends.len()), (1, 1));
+    assert!(reach::count(&reach::SECOND_VALUE) > 0);
 }
 
 #[test]
@@ -233,6 +246,30 @@ fn a_late_completion_lowers_nothing() {
     stage.persist_all();
     assert_eq!(stage.step(Input::Persisted(Lsn(1))), Err(Ignored::Duplicate));
     assert_eq!(stage.ring.progress().durable, Slot(3));
+    assert!(reach::count(&reach::STALE_COMPLETION) > 0);
+}
+
+#[test]
+fn votes_that_fit_no_frame_are_promised_in_parts() {
+    let mut stage = Stage::new();
+    for slot in 0..3 {
+        let command = [&900_000_u32.to_le_bytes()[..], &vec![7; 900_000]].concat();
+        let mut vote = accept(BALLOT, slot, 1).payload(&command);
+        vote.0.commands = 1;
+        stage.receive(vote.frame()).unwrap();
+    }
+    stage.persist_all();
+    let higher = Ballot { round: 2, node: NodeId(3), ..BALLOT };
+    stage.receive(header(Kind::Prepare, higher).from(3).frame()).unwrap();
+    stage.persist_all();
+    assert_eq!(stage.sent(Kind::Promise), 2);
+    let promises = stage.out.transmits.iter().filter(|sent| sent.frame.kind() == Kind::Promise);
+    let mut votes = 0;
+    for promise in promises {
+        message::carried(&promise.frame, |_| votes += 1).unwrap();
+    }
+    assert_eq!(votes, 3);
+    assert!(reach::count(&reach::PROMISE_IN_PARTS) > 0);
 }
 
 #[test]

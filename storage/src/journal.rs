@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use annulus_rings::{Frame, Lsn, RingId, Slot, ensures, invariant, mutant, requires};
+use annulus_rings::{Frame, Lsn, RingId, Slot, ensures, invariant, mutant, reach, requires};
 
 use crate::block::{BLOCK_ALIGN_BYTES, BlockBuilder, BlockSeal, block_bytes_for, padded};
 use crate::buffer::{AlignedBuffer, BufferPool};
@@ -105,7 +105,11 @@ impl<D: Disk> Journal<D> {
             identity,
             waiting: VecDeque::with_capacity(groups_max),
             open: None,
-            flights: VecDeque::with_capacity(options.writes_in_flight_max),
+            flights: if mutant!(QUEUE_UNRESERVED) {
+                VecDeque::new()
+            } else {
+                VecDeque::with_capacity(options.writes_in_flight_max)
+            },
             options,
             buffers,
             ranges: PendingRanges::default(),
@@ -191,8 +195,10 @@ impl<D: Disk> Journal<D> {
     /// can be reserved on the medium, nothing is promised beyond what is.
     pub fn has_room(&self, bytes: usize) -> bool {
         let backlog = self.backlog_bytes + bytes;
-        backlog <= self.options.backlog_bytes_max
-            && (!self.place.is_short() || self.place.has_reserved(backlog, self.options.block_bytes_max()))
+        let has_room = backlog <= self.options.backlog_bytes_max
+            && (!self.place.is_short() || self.place.has_reserved(backlog, self.options.block_bytes_max()));
+        reach!(JOURNAL_FULL, !has_room);
+        has_room
     }
 
     /// Bytes of frames that are not durable yet.
@@ -258,6 +264,7 @@ impl<D: Disk> Journal<D> {
     fn push(&mut self, lsn: Lsn, frame: &Frame) {
         assert!(frame.len() <= self.options.frame_bytes_max, "frames are bounded");
         if self.open.as_ref().is_some_and(|open| !open.block.fits(frame.len())) {
+            requires!(M2, self.waiting.len() < self.waiting.capacity());
             self.waiting.extend(self.open.take());
         }
         let bytes_max = self.options.write_bytes_max.max(block_bytes_for(frame.len()));
@@ -277,6 +284,7 @@ impl<D: Disk> Journal<D> {
     fn start_write(&mut self) -> bool {
         let Some(oldest) = self.waiting.front().or(self.open.as_ref()) else { return false };
         let Some(at) = self.make_place(oldest.block.bytes() as u64) else {
+            reach!(SEGMENT_AWAITED);
             self.statistics.segment_waits += 1;
             return false;
         };
@@ -296,6 +304,7 @@ impl<D: Disk> Journal<D> {
         let token = self.next_token;
         self.next_token += 1;
         let frame_bytes = group.frame_bytes;
+        requires!(M2, self.flights.len() < self.flights.capacity());
         self.flights.push_back(Flight { token, last_lsn, end, frame_bytes, is_done: false });
         self.statistics.blocks += 1;
         self.statistics.bytes_written += block.bytes as u64;
@@ -309,6 +318,7 @@ impl<D: Disk> Journal<D> {
     fn make_place(&mut self, bytes: u64) -> Option<Position> {
         if !self.place.fits(bytes) {
             let advanced = self.place.advance();
+            reach!(SEGMENT_SWITCHED, advanced);
             self.statistics.segments += u64::from(advanced);
             self.prepare_ahead();
             if !advanced {
@@ -352,6 +362,7 @@ impl<D: Disk> Journal<D> {
             flight.is_done = true;
         }
         self.statistics.flushes += 1;
+        reach!(WRITE_OUT_OF_ORDER, self.flights.front().is_some_and(|first| !first.is_done));
         let is_covered = mutant!(COMPLETION_COVERS_EARLIER);
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.is_done || is_covered) {
             requires!(T7, flight.last_lsn > self.persisted);
@@ -367,6 +378,7 @@ impl<D: Disk> Journal<D> {
         match result {
             Ok(()) => self.place.prepared(self.options.segment_bytes),
             Err(error) => {
+                reach!(SPACE_SHORT);
                 self.place.failed();
                 self.statistics.preparation_failures += 1;
                 tracing::error!(%error, segment = segment.0, "no room for another journal segment");
@@ -392,6 +404,7 @@ impl<D: Disk> Journal<D> {
         let Some(WantedRead { at, bytes }) = self.reading.take() else { return };
         let sound = is_read && self.retrievals.take(&self.identity, at, &buffer[..bytes], self.persisted);
         if !sound {
+            reach!(READ_BACK_FAILED);
             self.statistics.retrieval_faults += 1;
             tracing::error!(segment = at.segment.0, offset = at.offset, "slots cannot be read back");
             self.retrievals.abandon();
@@ -403,6 +416,7 @@ impl<D: Disk> Journal<D> {
     /// A write, a sync or the device failed: nothing is acknowledged any more.
     fn poison(&mut self, error: io::Error) {
         if self.poisoned.is_none() {
+            reach!(JOURNAL_POISONED);
             tracing::error!(%error, kind = %self.disk.kind(), "the journal is poisoned");
             self.poisoned = Some(Poisoned { cause: Arc::new(error) });
         }

@@ -3,7 +3,7 @@
 use annulus_rings::frame::HEADER_BYTES;
 use annulus_rings::{
     Ballot, ClusterId, ConfigurationId, CoreId, Frame, FrameHeader, Incarnation, Kind, Lsn, NodeId, RingId,
-    Slot,
+    Slot, reach,
 };
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -348,6 +348,33 @@ fn a_misdirected_block_is_refused() {
     let segment = image.get_mut(&SegmentId::FIRST).unwrap();
     segment.copy_within(4096..8192, 8192);
     assert!(matches!(recover(CrashDisk::of(image)), Err(RecoverError::Corrupt { .. })));
+    assert!(reach::count(&reach::DAMAGE_REFUSED) > 0);
+}
+
+#[test]
+fn a_write_that_finds_no_segment_waits_until_there_is_one() {
+    let (disk, mut journal) = fresh();
+    let turn = |journal: &mut Journal<CrashDisk>| {
+        journal.submit();
+        while disk.in_flight() > 0 {
+            disk.complete(0);
+        }
+        journal.poll().unwrap();
+    };
+    disk.fail_preparations(true);
+    for slot in 0..100 {
+        append(&mut journal, &frame(slot, &[3; 5800]));
+        turn(&mut journal);
+        if journal.persisted() < journal.appended() {
+            break;
+        }
+    }
+    assert!(journal.persisted() < journal.appended() && reach::count(&reach::SEGMENT_AWAITED) > 0);
+    disk.fail_preparations(false);
+    for _ in 0..5 {
+        turn(&mut journal);
+    }
+    assert_eq!(journal.persisted(), journal.appended());
 }
 
 #[test]

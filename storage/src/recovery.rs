@@ -1,8 +1,8 @@
 //! Recovery: from a device that holds something to a journal that can be appended to.
 
-use annulus_rings::{Frame, Lsn, mutant, requires};
+use annulus_rings::{Frame, Lsn, contract, ensures, mutant, reach, requires};
 
-use crate::block::BLOCK_ALIGN_BYTES;
+use crate::block::{BLOCK_ALIGN_BYTES, is_zero};
 use crate::disk::{Completion, Disk, SegmentFile};
 use crate::error::{OpenError, RecoverError};
 use crate::identity::{Identity, Position, SegmentId};
@@ -77,6 +77,7 @@ impl<D: Disk> Unrecovered<D> {
         let tail = walk.tail()?;
         let (at, appended, chain) = walk.end();
         let files = walk.files().to_vec();
+        requires!(T6, tail.dirty.iter().all(|pages| pages.at >= at));
 
         self.verify_room(&files, at)?;
         if !mutant!(TORN_TAIL_KEPT) {
@@ -84,7 +85,12 @@ impl<D: Disk> Unrecovered<D> {
         }
         self.sync(&files, at)?;
         let place = self.place(&files, at, chain)?;
-        requires!(T6, tail.later.iter().all(|header| header.durable_lsn <= appended));
+        if contract::T6.is_on() {
+            let is_erased = self.is_erased(&tail)?;
+            ensures!(T6, is_erased);
+        }
+        reach!(SEVERAL_SEGMENTS_READ_BACK, at.segment > SegmentId::FIRST);
+        ensures!(A10, tail.later.iter().all(|header| header.durable_lsn <= appended));
         Ok(Journal::recovered(self.disk, self.identity, self.options, appended, place, index))
     }
 
@@ -104,6 +110,7 @@ impl<D: Disk> Unrecovered<D> {
 
     fn erase(&mut self, tail: &Tail) -> Result<(), RecoverError> {
         for pages in &tail.dirty {
+            reach!(TORN_TAIL_CUT);
             let segment = pages.at.segment;
             tracing::warn!(
                 segment = segment.0,
@@ -115,6 +122,23 @@ impl<D: Disk> Unrecovered<D> {
             self.disk.erase(pages.at, pages.bytes).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Whether nothing is left of a torn tail: another recovery would find what this one found.
+    fn is_erased(&mut self, tail: &Tail) -> Result<bool, RecoverError> {
+        let mut page = vec![0; BLOCK_ALIGN_BYTES];
+        for pages in &tail.dirty {
+            for offset in (0..pages.bytes).step_by(BLOCK_ALIGN_BYTES) {
+                let at = Position { offset: pages.at.offset + offset, ..pages.at };
+                let failed =
+                    |source| RecoverError::Io { segment: at.segment, action: "reading a torn tail", source };
+                self.disk.read_at(at, &mut page).map_err(failed)?;
+                if !is_zero(&page) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Makes durable what was read and what was erased. Writes of the last process were in flight in no

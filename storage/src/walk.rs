@@ -1,6 +1,6 @@
 //! A walk through a journal: block after block, and the judgement of what lies behind the last one.
 
-use annulus_rings::{Frame, Lsn, mutant};
+use annulus_rings::{Frame, Lsn, mutant, reach};
 
 use crate::block::{BLOCK_ALIGN_BYTES, BlockHeader, Damage, SECTOR_BYTES, is_zero};
 use crate::disk::{SegmentFile, Segments};
@@ -128,6 +128,7 @@ impl<'a, S: Segments> Walk<'a, S> {
     }
 
     fn corrupt(&self, at: Position, why: &'static str) -> RecoverError {
+        reach!(DAMAGE_REFUSED);
         RecoverError::Corrupt { at, durable: Lsn(self.next_lsn.0 - 1), why }
     }
 

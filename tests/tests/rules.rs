@@ -4,8 +4,9 @@
 use std::env;
 use std::fmt::Write;
 
-use annulus_rings::contract;
-use annulus_tests::repository::{Assertion, Repository, Source};
+use annulus_rings::{contract, mutant};
+use annulus_tests::faults::{self, ROWS};
+use annulus_tests::repository::{Assertion, PanicTest, Repository, Source};
 
 /// What a crate may depend on, of this workspace: rings ← {storage, transport} ← engine ← {bench, tools, tests}.
 const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
@@ -22,6 +23,9 @@ const ENGINE_AND_BELOW: [&str; 4] = ["annulus", "annulus-rings", "annulus-storag
 
 /// What `rings` may use: layouts, checksums, shared bytes, errors; and in tests, arbitrary inputs.
 const RINGS_DEPENDENCIES: [&str; 5] = ["bytes", "crc-fast", "thiserror", "zerocopy", "proptest"];
+
+/// Files of `rings` that shipped builds have no code of.
+const NOT_SHIPPED: [&str; 3] = ["rings/examples/commits.rs", "rings/src/mutant.rs", "rings/src/reach.rs"];
 
 /// What the ring must not see, and what it takes instead.
 const IMPURE: [(&str, &str); 12] = [
@@ -40,7 +44,7 @@ const IMPURE: [(&str, &str); 12] = [
 ];
 
 /// What `storage` and `transport` may know of `rings`: frames and names, not the protocol.
-const FRAME_VOCABULARY: [&str; 24] = [
+const FRAME_VOCABULARY: [&str; 25] = [
     "Ballot",
     "ClusterId",
     "ConfigurationId",
@@ -64,6 +68,7 @@ const FRAME_VOCABULARY: [&str; 24] = [
     "message::Malformed",
     "message::carried",
     "mutant",
+    "reach",
     "requires",
 ];
 
@@ -107,8 +112,28 @@ const FILE_LINES_USUAL: usize = 350;
 /// A function longer than this does not fit a screen.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// The table that `annulus contracts` prints.
+/// What `annulus contracts` prints: where contracts are asserted, and what makes them fail.
 const ASSERTION_TABLE: &str = "tools/src/assertions.tsv";
+const WITNESS_TABLE: &str = "tools/src/witnesses.tsv";
+
+/// Rules of the protocol whose subject does not exist yet.
+const NOT_YET: [(&str, &str); 15] = [
+    ("L6", "there are no sessions"),
+    ("T1", "there are no snapshots: nothing is truncated"),
+    ("T3", "there are no snapshots to install"),
+    ("T4", "there are no snapshots to verify"),
+    ("R1", "the members of a ring do not change"),
+    ("R2", "the members of a ring do not change"),
+    ("R3", "the members of a ring do not change: A9 and P2 hold for the only configuration"),
+    ("R4", "the members of a ring do not change"),
+    ("R5", "the members of a ring do not change"),
+    ("R6", "no member is replaced; a ballot of another incarnation is refused by P1"),
+    ("R7", "the members of a ring do not change"),
+    ("S1", "there are no leases"),
+    ("S2", "there are no leases"),
+    ("S3", "there are no leases"),
+    ("S4", "a query is answered from the local state, and says so"),
+];
 
 /// Fails with every complaint, and with the way to mend them.
 #[track_caller]
@@ -119,11 +144,6 @@ fn hold(complaints: &[String], mend: &str) {
 /// A place in a file, as editors understand it.
 fn place(source: &Source, line: usize) -> String {
     format!("{}:{line}", source.path)
-}
-
-/// The folder of a crate, as the workspace names it.
-fn is_in(source: &Source, folder: &str) -> bool {
-    source.path.split('/').next() == Some(folder)
 }
 
 #[test]
@@ -208,8 +228,9 @@ fn every_dependency_has_a_reason() {
 fn rings_is_pure() {
     let repository = Repository::open();
     let mut complaints = Vec::new();
-    // Which mutant is alive comes from the environment; what a user builds has none.
-    let is_shipped = |source: &&Source| source.path != "rings/src/mutant.rs";
+    // Which mutant is alive comes from the environment, places are counted per thread, and the example
+    // measures time; what a user builds has none of it.
+    let is_shipped = |source: &&Source| !NOT_SHIPPED.contains(&source.path.as_str());
     for source in repository.sources("rings").iter().filter(is_shipped) {
         for path in source.paths_of("std").into_iter().chain(source.paths_of("core")) {
             let impure =
@@ -367,7 +388,7 @@ fn every_file_says_what_it_is() {
 
 #[test]
 fn every_contract_is_asserted_and_every_asserted_contract_exists() {
-    let assertions = assertions(&Repository::open());
+    let assertions = Repository::open().assertions();
     let is_asserted = |id: &str| assertions.iter().any(|assertion| assertion.id == id);
     let mut complaints = Vec::new();
     for contract in contract::ALL.iter().filter(|contract| !is_asserted(contract.id)) {
@@ -389,8 +410,11 @@ fn every_contract_is_asserted_and_every_asserted_contract_exists() {
 fn the_table_of_assertions_is_up_to_date() {
     let repository = Repository::open();
     let mut table = String::new();
-    for Assertion { id, clause, path, function } in assertions(&repository) {
-        writeln!(table, "{id}\t{clause}\t{path}\t{function}").expect("a string takes everything");
+    for Assertion { id, clause, path, function, .. } in repository.assertions() {
+        let line = format!("{id}\t{clause}\t{path}\t{function}");
+        if table.lines().next_back() != Some(&line) {
+            writeln!(table, "{line}").expect("a string takes everything");
+        }
     }
     if env::var("ANNULUS_CONTRACTS").is_ok_and(|value| value == "bless") {
         repository.write(ASSERTION_TABLE, &table);
@@ -407,18 +431,69 @@ fn the_table_of_assertions_is_up_to_date() {
     );
 }
 
-/// Every contract that shipped code asserts, in the order of the contracts, each place once.
-fn assertions(repository: &Repository) -> Vec<Assertion> {
-    let mut assertions: Vec<Assertion> = repository
-        .sources("")
-        .iter()
-        .filter(|source| !is_in(source, "tests"))
-        .flat_map(Source::assertions)
-        .collect();
-    let order = |id: &str| contract::ALL.iter().position(|contract| contract.id == id);
-    assertions.sort_by_cached_key(|assertion| (order(&assertion.id), assertion.clone()));
-    assertions.dedup();
-    assertions
+#[test]
+fn every_rule_of_the_protocol_is_a_contract_or_has_a_reason_not_to_be() {
+    let ranges = [("A", 10), ("P", 9), ("L", 7), ("T", 7), ("R", 7), ("S", 5), ("M", 2)];
+    let rules = ranges.into_iter().flat_map(|(group, count)| (1..=count).map(move |n| format!("{group}{n}")));
+    let is_contract = |id: &str| contract::ALL.iter().any(|contract| contract.id == id);
+    let is_excused = |id: &str| NOT_YET.iter().any(|(rule, _)| *rule == id);
+    let complaints: Vec<String> = rules.filter(|rule| is_contract(rule) == is_excused(rule)).collect();
+    hold(&complaints, "Assert the rule, or say in NOT_YET why its subject does not exist; not both.");
+}
+
+#[test]
+fn every_contract_has_been_seen_to_fail() {
+    let repository = Repository::open();
+    let witnesses = repository.text(WITNESS_TABLE).unwrap_or_default();
+    let tests: Vec<_> = repository.sources("").iter().flat_map(Source::tests_of_panics).collect();
+    let mut complaints = Vec::new();
+    for contract in contract::ALL {
+        if !witnesses.lines().any(|line| line.split('\t').next() == Some(contract.id)) {
+            complaints.push(format!("{} {}: nothing makes it fail", contract.id, contract.name));
+        }
+    }
+    for line in witnesses.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [id, name, place] = fields[..] else {
+            panic!("{WITNESS_TABLE}: three fields a line, not {line}")
+        };
+        let is_test = |test: &PanicTest| {
+            test.expected == format!("contract {id}") && place == format!("{} {}", test.path, test.function)
+        };
+        let exists = match name {
+            "-" => tests.iter().any(is_test),
+            _ => mutant::ALL.iter().any(|mutant| mutant.name == name && mutant.breaks == id),
+        };
+        if !exists || !contract::ALL.iter().any(|contract| contract.id == id) {
+            complaints.push(format!("{WITNESS_TABLE}: there is no such contract, mutant or test: {line}"));
+        }
+    }
+    hold(
+        &complaints,
+        "Write a mutant that the contract itself stops, or a test with #[should_panic(expected = \"contract ID\")]; then run the mutants with `bless`.",
+    );
+}
+
+#[test]
+fn every_row_of_the_fault_matrix_has_a_mutant_or_a_reason() {
+    let mut complaints = Vec::new();
+    for (index, row) in ROWS.iter().enumerate() {
+        if row.number as usize != index + 1 {
+            complaints.push(format!("row {} stands where row {} should", row.number, index + 1));
+        }
+        if row.mutants().next().is_some() == row.without.is_some() {
+            complaints.push(format!("row {} ({}) needs a mutant, or a reason", row.number, row.seen_in));
+        }
+    }
+    for mutant in mutant::ALL {
+        for number in faults::numbers(mutant.origin).filter(|number| *number as usize > ROWS.len()) {
+            complaints.push(format!("{} is of row {number}, which is not there", mutant.name));
+        }
+    }
+    hold(
+        &complaints,
+        "Name the row in the origin of a mutant, or say in faults.rs why there is none; not both.",
+    );
 }
 
 #[test]

@@ -1,29 +1,41 @@
-//! The contracts of this build, and where each is asserted.
+//! The contracts of this build: where each is asserted, how often tests reached it, and what makes it fail.
 //!
-//! The places come from `assertions.tsv`, one per line: id, clause, file, function. A rule of the
-//! repository compares the table with the sources, so what is printed is what is compiled.
+//! Three tables say so, one fact per line, fields separated by tabs. `assertions.tsv` has id, clause, file
+//! and function of every assertion; a rule of the repository compares it with the sources. `reach.tsv` has
+//! the same and how often the scripts and fixed seeds of the tests came past, and the rare places besides.
+//! `witnesses.tsv` has id, mutant and place: the script, the seed, or the test that made it fail.
 
 use std::fmt;
 
-use annulus_rings::contract;
+use annulus_rings::contract::{self, Set};
+use annulus_rings::reach;
 use serde::Serialize;
 
 const ASSERTIONS: &str = include_str!("assertions.tsv");
+const REACH: &str = include_str!("reach.tsv");
+const WITNESSES: &str = include_str!("witnesses.tsv");
 
 /// Every contract.
 #[derive(Serialize)]
 pub struct Contracts {
     contracts: Vec<Contract>,
+    /// Rare places that are marked.
+    places: Vec<Place>,
 }
 
-/// A rule, and where it is asserted.
+/// A rule.
 #[derive(Serialize)]
 struct Contract {
     id: &'static str,
     name: &'static str,
     /// Whether release builds check it.
     always: bool,
+    /// Whether this build checks it.
+    is_on: bool,
+    /// How often the tests of the table evaluated it.
+    reached: u64,
     asserted: Vec<Assertion>,
+    fails: Vec<Witness>,
 }
 
 /// One place where a contract is asserted.
@@ -33,41 +45,112 @@ struct Assertion {
     clause: &'static str,
     file: &'static str,
     function: &'static str,
+    reached: u64,
+}
+
+/// What made a contract fail.
+#[derive(Serialize)]
+struct Witness {
+    /// The wrong step; none where a test breaks the state by hand.
+    mutant: Option<&'static str>,
+    /// `chaos` or `simulator` with a seed, `scripts` with a script, or a test.
+    place: &'static str,
+}
+
+/// A rare place.
+#[derive(Serialize)]
+struct Place {
+    name: &'static str,
+    means: &'static str,
+    reached: u64,
+    /// Whether simulated clusters are expected to reach it.
+    is_simulated: bool,
 }
 
 impl Contracts {
     /// The contracts that this build knows.
     pub fn of_this_build() -> Contracts {
-        let contracts = contract::ALL.iter().map(|contract| Contract {
-            id: contract.id,
-            name: contract.name,
-            always: contract.always,
-            asserted: assertions_of(contract.id).collect(),
+        let contracts = contract::ALL.iter().map(|contract| {
+            let asserted: Vec<Assertion> = assertions_of(contract.id).collect();
+            Contract {
+                id: contract.id,
+                name: contract.name,
+                always: contract.always,
+                is_on: contract.is_on(),
+                reached: asserted.iter().map(|assertion| assertion.reached).sum(),
+                asserted,
+                fails: witnesses_of(contract.id).collect(),
+            }
         });
-        Contracts { contracts: contracts.collect() }
+        let places = reach::ALL.iter().map(|probe| Place {
+            name: probe.name,
+            means: probe.means,
+            reached: rows(REACH).filter(|row| row[0] == probe.name).map(|row| count(&row)).sum(),
+            is_simulated: probe.is_simulated,
+        });
+        Contracts { contracts: contracts.collect(), places: places.collect() }
     }
 }
 
+/// The fields of every line.
+fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    table.lines().map(|line| line.split('\t').collect())
+}
+
+fn count(row: &[&str]) -> u64 {
+    row.last().and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
 fn assertions_of(id: &str) -> impl Iterator<Item = Assertion> {
-    ASSERTIONS.lines().filter_map(move |line| {
-        let mut fields = line.split('\t');
-        let is_of_id = fields.next() == Some(id);
-        let assertion = Assertion { clause: fields.next()?, file: fields.next()?, function: fields.next()? };
-        is_of_id.then_some(assertion)
+    rows(ASSERTIONS).filter(move |row| row[0] == id).map(|row| {
+        let is_same = |other: &Vec<&str>| other.len() == 5 && other[..4] == row[..4];
+        let reached = rows(REACH).find(is_same).map_or(0, |row| count(&row));
+        Assertion { clause: row[1], file: row[2], function: row[3], reached }
     })
+}
+
+fn witnesses_of(id: &str) -> impl Iterator<Item = Witness> {
+    rows(WITNESSES)
+        .filter(move |row| row[0] == id)
+        .map(|row| Witness { mutant: (row[1] != "-").then_some(row[1]), place: row[2] })
 }
 
 impl fmt::Display for Contracts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for contract in &self.contracts {
-            let when = if contract.always { "always" } else { "debug, test and checked builds" };
-            writeln!(f, "{:<3} {:<26} {when}", contract.id, contract.name)?;
-            for Assertion { clause, file, function } in &contract.asserted {
-                writeln!(f, "      {clause:<9} {file} {function}")?;
-            }
+            write!(f, "{contract}")?;
+        }
+        writeln!(f, "\nrare places, and how often the same tests reached them")?;
+        for Place { name, means, reached, is_simulated } in &self.places {
+            let times = if *is_simulated { reached.to_string() } else { "unit tests".to_owned() };
+            writeln!(f, "{times:>12}  {name:<26} {means}")?;
         }
         let places: usize = self.contracts.iter().map(|contract| contract.asserted.len()).sum();
-        writeln!(f, "{} contracts, asserted in {places} places", self.contracts.len())
+        let on = self.contracts.iter().filter(|contract| contract.is_on).count();
+        let set = match contract::SET {
+            Set::None => "none: this build is for measurement",
+            Set::Always => "the always set",
+            Set::Full => "all",
+        };
+        let count = self.contracts.len();
+        writeln!(f, "\n{count} contracts, asserted in {places} places; this build checks {on} ({set})")
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let when = if self.always { "always" } else { "debug, test and checked builds" };
+        writeln!(f, "{:<3} {:<26} {when}; reached {} times", self.id, self.name, self.reached)?;
+        for Assertion { clause, file, function, reached } in &self.asserted {
+            writeln!(f, "      {clause:<9} {file} {function}  {reached}")?;
+        }
+        for Witness { mutant, place } in &self.fails {
+            match mutant {
+                Some(mutant) => writeln!(f, "      fails under {mutant} in {place}")?,
+                None => writeln!(f, "      fails in the test {place}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -85,9 +168,22 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_the_table_is_an_assertion() {
-        let places = ASSERTIONS.lines().count();
-        let known: usize = Contracts::of_this_build().contracts.iter().map(|one| one.asserted.len()).sum();
-        assert_eq!(places, known);
+    fn a_line_of_a_table_is_in_the_list() {
+        let listed = Contracts::of_this_build();
+        let places: usize = listed.contracts.iter().map(|one| one.asserted.len()).sum();
+        assert_eq!(ASSERTIONS.lines().count(), places);
+        let witnesses: usize = listed.contracts.iter().map(|one| one.fails.len()).sum();
+        assert_eq!(WITNESSES.lines().count(), witnesses);
+        let counted: u64 = listed.contracts.iter().map(|one| one.reached).sum();
+        let rare: u64 = listed.places.iter().map(|one| one.reached).sum();
+        assert_eq!(rows(REACH).map(|row| count(&row)).sum::<u64>(), counted + rare);
+    }
+
+    #[test]
+    fn every_contract_was_reached_and_seen_to_fail() {
+        for contract in Contracts::of_this_build().contracts {
+            assert!(contract.reached > 0 && !contract.fails.is_empty(), "{}", contract.id);
+            assert!(contract.asserted.iter().all(|place| place.reached > 0), "{}", contract.id);
+        }
     }
 }

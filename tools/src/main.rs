@@ -23,7 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lists every contract: its id, its name, whether release builds check it, and where it is asserted
+    /// Lists every contract: its id, its name, when it is checked, where it is asserted, how often tests reached
+    /// it, and the mutant or the test that makes it fail
     Contracts {
         /// Print JSON
         #[arg(long)]

@@ -113,6 +113,10 @@ fn contracts_are_listed_with_where_they_are_asserted() {
     assert!(
         gate["asserted"].as_array().unwrap().iter().any(|place| place["file"] == "rings/src/acceptor.rs")
     );
+    assert!(gate["reached"].as_u64().unwrap() > 0);
+    assert!(!gate["fails"][0]["place"].as_str().unwrap().is_empty());
+    let holes = listed["places"].as_array().unwrap().iter().find(|place| place["name"] == "HOLE_FILLED");
+    assert!(holes.unwrap()["reached"].as_u64().unwrap() > 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use annulus_rings::{Batch, BatchBuilder, FramePool};
+use annulus_rings::{Batch, BatchBuilder, FramePool, reach};
 
 use crate::Rejected;
 
@@ -44,6 +44,7 @@ impl Backlog {
     pub(crate) fn push(&mut self, pool: &mut FramePool, command: &[u8]) -> Result<(), Rejected> {
         let bytes = command.len() + COMMAND_OVERHEAD_BYTES;
         if self.bytes + bytes > self.limits.queue_bytes_max && self.bytes > 0 {
+            reach!(QUEUE_FULL);
             return Err(Rejected::Full { queued_bytes: self.bytes });
         }
         if !self.batches.back().is_some_and(|open| open.fits(command.len())) {
@@ -77,6 +78,11 @@ impl Backlog {
             self.spare.push(builder);
         }
         self.bytes = 0;
+    }
+
+    /// Commands that wait.
+    pub(crate) fn commands(&self) -> usize {
+        self.batches.iter().map(|batch| batch.commands() as usize).sum()
     }
 
     /// Whether nothing waits.

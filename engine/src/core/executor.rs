@@ -1,6 +1,6 @@
 //! Executes the log of a ring on its state machine: in order, each slot once.
 
-use annulus_rings::{Ballot, Commands, Frame, Role, Slot, requires};
+use annulus_rings::{Ballot, Commands, Frame, Role, Slot, ensures, mutant, requires};
 
 use crate::{Committed, Replies, StateMachine};
 
@@ -22,7 +22,9 @@ impl Executor {
 
         let commands = Commands::of(frame);
         // Leaders with unequal clocks follow one another: time is made monotone where the log is read.
-        self.time_ns = self.time_ns.max(commands.time_ns());
+        let before = self.time_ns;
+        self.time_ns = if mutant!(CLOCK_BELIEVED) { 0 } else { before }.max(commands.time_ns());
+        ensures!(S5, self.time_ns >= before);
         self.machine.apply(Committed::new(slot, self.time_ns, commands), replies);
         self.next = slot.next();
     }

@@ -1,6 +1,6 @@
 //! What a turn takes in: frames of peers, completions of the journal, deadlines.
 
-use annulus_rings::{Frame, Input, Kind, Message, NodeId, Time};
+use annulus_rings::{Frame, Input, Kind, Message, NodeId, Time, reach};
 use annulus_storage::Disk;
 use annulus_transport::{Network, Received};
 
@@ -28,6 +28,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let kind = frame.kind();
         // Only what is appended needs room; the rest is a header's worth at the most (M1).
         if matches!(kind, Kind::Accept | Kind::Learn) && !self.admit(frame.len()) {
+            reach!(FRAME_WITHOUT_ROOM);
             self.statistics.frames_without_room += 1;
             return;
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use annulus_rings::{Ballot, Frame, FramePool, NodeId, Ring, RingId, Role, Slot, Time};
-use annulus_rings::{invariant, requires};
+use annulus_rings::{invariant, mutant, reach, requires};
 
 use super::backlog::{Backlog, BatchLimits, Sealed};
 use super::executor::Executor;
@@ -129,7 +129,12 @@ impl Replica {
 
     /// Ends every proposal: those in flight as unknown, those that wait as rejected.
     pub(crate) fn abandon(&mut self, why: Rejected, mut end: impl FnMut(Waiter, Option<Rejected>)) {
-        let in_flight: usize = self.flights.iter().map(|flight| flight.commands as usize).sum();
+        let sealed: usize = self.flights.iter().map(|flight| flight.commands as usize).sum();
+        let in_flight = if mutant!(SEALED_REJECTED) { 0 } else { sealed };
+        // What is rejected is what waits unsealed, and nothing else.
+        requires!(L7, self.waiters.len() == in_flight + self.backlog.commands());
+        reach!(LEFT_IN_FLIGHT, in_flight > 0);
+        reach!(LEFT_UNSEALED, !self.backlog.is_empty());
         self.flights.clear();
         self.backlog.clear();
         for (index, waiter) in self.waiters.drain(..).enumerate() {

@@ -222,6 +222,15 @@ fn nothing_is_held_below_the_floor() {
 }
 
 #[test]
+#[should_panic(expected = "contract T2")]
+fn no_slot_is_executed_that_is_not_chosen() {
+    let mut log = Log::new(0);
+    log.put(Slot(0), accepted(0, 1, 1, 0));
+    log.executed = Slot(1);
+    log.invariants();
+}
+
+#[test]
 #[should_panic(expected = "contract L4")]
 fn slots_are_executed_in_order() {
     let mut log = Log::new(0);

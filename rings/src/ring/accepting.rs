@@ -2,10 +2,12 @@
 
 use crate::acceptor::{Due, Vote, VoteRange};
 use crate::batch::{BATCH_BYTES_MAX, Commands};
+use crate::election::Mode;
 use crate::frame::{FRAME_BYTES_MAX, HEADER_BYTES};
 use crate::log::Entry;
 use crate::{
-    Ballot, Frame, FrameHeader, Ignored, Kind, Lsn, Message, NodeId, Outbox, Slot, Time, mutant, requires,
+    Ballot, Frame, FrameHeader, Ignored, Kind, Lsn, Message, NodeId, Outbox, Slot, Time, mutant, reach,
+    requires,
 };
 
 use super::Ring;
@@ -28,10 +30,13 @@ impl Ring {
         if ballot == self.acceptor.promised() {
             // Asked again. If the promise is not durable yet, its answer is still to come.
             if self.acceptor.is_promise_durable() {
+                reach!(PROMISE_ASKED_AGAIN);
                 self.send_promise(ballot, from, out);
             }
             return Err(Ignored::Duplicate);
         }
+        reach!(PROMISE_WHILE_LEADING, matches!(self.mode, Mode::Leader(_)));
+        reach!(PROMISE_WHILE_CANDIDATE, matches!(self.mode, Mode::Candidate(_)));
         let lsn = self.record_promise(ballot, frame, out);
         if mutant!(PROMISE_BEFORE_DURABLE) {
             self.send_promise(ballot, from, out);
@@ -100,10 +105,12 @@ impl Ring {
         out: &mut Outbox,
     ) -> Result<(), Ignored> {
         if slot < self.log.floor() && !mutant!(VOTE_BELOW_FLOOR) {
+            reach!(VOTE_BELOW_FLOOR);
             self.send(ballot.leader(), ballot, Message::BelowFloor { floor: self.log.floor() }, out);
             return Err(Ignored::BelowFloor);
         }
         if !self.log.is_within(slot, self.acceptor_window()) && !mutant!(LOG_UNBOUNDED) {
+            reach!(VOTE_BEYOND_WINDOW);
             return Err(Ignored::BeyondWindow);
         }
         if let Some(held) = self.log.get(slot) {
@@ -111,6 +118,7 @@ impl Ring {
                 return self.vote_again(now, slot, &frame, out);
             }
             requires!(A3, held.ballot < ballot || mutant!(SECOND_VALUE_REPLACES));
+            reach!(VOTE_REPLACED);
         }
         if frame.payload().len() > BATCH_BYTES_MAX {
             return Err(Ignored::Malformed); // It would not fit a promise or a lesson together with its header.
@@ -135,9 +143,11 @@ impl Ring {
     fn vote_again(&mut self, now: Time, slot: Slot, frame: &Frame, out: &mut Outbox) -> Result<(), Ignored> {
         let held = self.log.get(slot).expect("the caller found the slot held");
         if held.value != frame.value() && !mutant!(SECOND_VALUE_ACKNOWLEDGED) {
+            reach!(SECOND_VALUE);
             return Err(Ignored::ConflictingValue);
         }
         if held.lsn <= self.acceptor.persisted_lsn() {
+            reach!(VOTE_REPEATED);
             let value = if mutant!(SECOND_VALUE_ACKNOWLEDGED) { frame.value() } else { held.value };
             let vote = Vote { ballot: held.ballot, slot, value, received: now };
             self.acknowledge(now, &VoteRange::of(vote), out);
@@ -149,6 +159,8 @@ impl Ring {
     pub(super) fn refuse_below_promise(&self, header: &FrameHeader, out: &mut Outbox) -> Result<(), Ignored> {
         let promised = self.acceptor.promised();
         if header.ballot < promised && !(mutant!(VOTE_BELOW_PROMISE) && header.kind == Kind::Accept) {
+            reach!(VOTE_REFUSED, header.kind == Kind::Accept);
+            reach!(PREPARE_REFUSED, header.kind == Kind::Prepare);
             self.send(header.sender, header.ballot, Message::Refused { promised }, out);
             return Err(Ignored::StaleBallot);
         }
@@ -158,6 +170,7 @@ impl Ring {
     /// The journal holds every frame up to `lsn`: what waited for that may leave now.
     pub(super) fn persisted(&mut self, now: Time, lsn: Lsn, out: &mut Outbox) -> Result<(), Ignored> {
         if lsn <= self.acceptor.persisted_lsn() && !mutant!(LATE_COMPLETION_COUNTS) {
+            reach!(STALE_COMPLETION);
             return Err(Ignored::Duplicate);
         }
         self.acceptor.persisted(lsn);
@@ -205,6 +218,7 @@ impl Ring {
     fn promise_is_durable(&mut self, now: Time, ballot: Ballot, from: Slot, out: &mut Outbox) {
         requires!(A2, self.acceptor.is_promise_durable() || ballot < self.acceptor.promised());
         if ballot < self.acceptor.promised() {
+            reach!(PROMISE_OUTBID);
             return;
         }
         if ballot.leader() == self.options.node {
@@ -222,6 +236,7 @@ impl Ring {
             return; // This replica voted in `ballot` already: its leader has its quorum.
         };
         let count = parts.len() as u32;
+        reach!(PROMISE_IN_PARTS, count > 1);
         for (part, votes) in parts.iter().enumerate() {
             let message = Message::Promise { base, part: part as u32, parts: count, from };
             self.send_carrying(ballot.leader(), ballot, message, votes, out);

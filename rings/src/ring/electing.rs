@@ -5,7 +5,10 @@ use crate::configuration::Votes;
 use crate::election::{Candidate, Follower, Mode, PROMISE_PARTS_MAX, PreCandidate};
 use crate::message::carried;
 use crate::proposer::Leader;
-use crate::{Ballot, Frame, FrameHeader, Ignored, Message, NodeId, Outbox, Slot, Time, mutant, requires};
+use crate::{
+    Ballot, Frame, FrameHeader, Ignored, Incarnation, Message, NodeId, Outbox, Slot, Time, mutant, reach,
+    requires,
+};
 
 use super::{Promised, Ring, WINDOW_SLOTS_MAX};
 
@@ -44,7 +47,9 @@ impl Ring {
         if now < deadline {
             return;
         }
-        let ballot = self.seen.successor(self.options.node, self.options.incarnation);
+        let incarnation =
+            if mutant!(OLD_INCARNATION_USED) { Incarnation(0) } else { self.options.incarnation };
+        let ballot = self.seen.successor(self.options.node, incarnation);
         let mut votes = Votes::NONE;
         votes.add(self.own);
         let deadline = now + self.jitter.once_to_twice(self.options.election_timeout);
@@ -62,6 +67,7 @@ impl Ring {
     pub(super) fn pre_vote(&mut self, now: Time, prefix: Slot, header: &FrameHeader, out: &mut Outbox) {
         let promised = self.acceptor.promised();
         let granted = header.ballot > promised && !self.hears_a_leader(now) && prefix >= self.log.floor();
+        reach!(PRE_VOTE_DENIED, self.hears_a_leader(now));
         self.send(header.sender, header.ballot, Message::PreVoted { granted, promised }, out);
         self.want(now, header.chosen, header.sender, out);
     }
@@ -196,6 +202,7 @@ impl Ring {
         }
         let (base, source) = (candidate.base, candidate.base_source);
         if base > self.log.chosen() {
+            reach!(BASE_ABOVE_PREFIX);
             candidate.deadline = now + 2 * self.options.election_timeout;
             self.want(now, base, source.expect("a base above the own prefix was reported"), out);
             return;
@@ -214,6 +221,7 @@ impl Ring {
     pub(super) fn candidate_tick(&mut self, now: Time, out: &mut Outbox) {
         let Mode::Candidate(candidate) = &mut self.mode else { return };
         if now >= candidate.deadline {
+            reach!(CANDIDATE_GIVES_UP);
             return self.follow(now, None, out);
         }
         if now < candidate.resend {

@@ -6,7 +6,7 @@ use crate::election::Mode;
 use crate::frame::ValueId;
 use crate::log::Entry;
 use crate::{
-    Ballot, Event, Frame, FrameHeader, Ignored, Message, Outbox, Slot, Time, ensures, mutant, requires,
+    Ballot, Event, Frame, FrameHeader, Ignored, Message, Outbox, Slot, Time, ensures, mutant, reach, requires,
 };
 
 use super::Ring;
@@ -44,6 +44,9 @@ impl Ring {
         if mutant!(OWN_VOTE_BEFORE_DURABLE) {
             self.log.get_mut(slot).expect("just put").votes.add(self.own);
         }
+        if mutant!(OWN_VOTE_COUNTED_AT_ONCE) {
+            self.count_votes(self.own, ballot, slot, slot);
+        }
         self.broadcast(&frame, out);
     }
 
@@ -62,8 +65,14 @@ impl Ring {
             }
             let batch = match leader.recovered.remove(&slot) {
                 Some(_) if mutant!(RECOVERED_VALUE_CHANGED) => Batch::no_op(&mut out.pool),
-                Some(frame) => Batch::copy_of(&frame, &mut out.pool),
-                None => Batch::no_op(&mut out.pool),
+                Some(frame) => {
+                    reach!(RECOVERED_VALUE_PROPOSED);
+                    Batch::copy_of(&frame, &mut out.pool)
+                }
+                None => {
+                    reach!(HOLE_FILLED);
+                    Batch::no_op(&mut out.pool)
+                }
             };
             self.propose(now, batch, out);
         }
@@ -82,6 +91,7 @@ impl Ring {
         let index = self.member(header.sender).ok_or(Ignored::NotMember)?;
         let Mode::Leader(leader) = &mut self.mode else { return Err(Ignored::Unasked) };
         if header.ballot != leader.ballot && !mutant!(OLDER_BALLOTS_COUNT) {
+            reach!(LATE_VOTE);
             return Err(Ignored::Unasked);
         }
         let ballot = leader.ballot;
@@ -114,6 +124,7 @@ impl Ring {
     /// The own votes of a range are durable: they count now (P8).
     pub(super) fn count_own_votes(&mut self, now: Time, range: &VoteRange, out: &mut Outbox) {
         if !matches!(&self.mode, Mode::Leader(leader) if leader.ballot == range.ballot) {
+            reach!(OWN_VOTE_TOO_LATE);
             return; // Stood down since: the vote stands, but nobody here counts.
         }
         self.count_votes(self.own, range.ballot, range.first, range.last);
@@ -134,7 +145,10 @@ impl Ring {
                 continue;
             }
             if !entry.chosen && self.options.configuration.is_quorum(entry.votes) {
-                requires!(L2, entry.votes.count() >= self.options.configuration.quorum());
+                requires!(
+                    L2,
+                    self.options.configuration.recount(entry.votes) >= self.options.configuration.quorum()
+                );
                 self.log.choose(slot);
             }
         }
@@ -172,6 +186,7 @@ impl Ring {
         let options = &self.options;
         let Mode::Leader(leader) = &mut self.mode else { return };
         if !leader.has_contact(self.own, &options.configuration, 2 * options.election_timeout, now) {
+            reach!(LEADER_WITHOUT_QUORUM);
             return self.follow(now, None, out);
         }
         let (ballot, next, sequence) = (leader.ballot, leader.next, leader.sequence + 1);
@@ -201,6 +216,7 @@ impl Ring {
             if entry.chosen || now < entry.sent + self.options.resend_interval {
                 continue;
             }
+            reach!(RESENT_AFTER_TIMEOUT);
             entry.sent = now;
             let (votes, frame) = (entry.votes, entry.frame.clone());
             for (index, &member) in self.options.configuration.members().iter().enumerate() {
@@ -219,7 +235,7 @@ impl Ring {
         header: &FrameHeader,
         out: &mut Outbox,
     ) -> Result<(), Ignored> {
-        if header.ballot.leader() != header.sender {
+        if header.ballot.leader() != header.sender && !mutant!(FOREIGN_LEADER_BELIEVED) {
             return Err(Ignored::Malformed);
         }
         self.refuse_below_promise(header, out)?;

@@ -4,7 +4,9 @@ use crate::batch::Commands;
 use crate::frame::HEADER_BYTES;
 use crate::log::Entry;
 use crate::message::carried;
-use crate::{Event, Frame, FrameHeader, Ignored, Lsn, Message, NodeId, Outbox, Slot, Time, mutant, requires};
+use crate::{
+    Event, Frame, FrameHeader, Ignored, Lsn, Message, NodeId, Outbox, Slot, Time, mutant, reach, requires,
+};
 
 use super::Ring;
 
@@ -46,7 +48,10 @@ impl Ring {
                 Some(entry) if entry.chosen => {}
                 Some(_) if mutant!(WATERMARK_BELIEVED) => self.log.choose(slot),
                 Some(entry) if entry.ballot == header.ballot => self.log.choose(slot),
-                _ => return,
+                held => {
+                    reach!(WATERMARK_NOT_VERIFIED, held.is_some());
+                    return;
+                }
             }
         }
     }
@@ -73,6 +78,7 @@ impl Ring {
         }
         self.catch_up.asked = None;
         if self.catch_up.wanted > self.log.chosen() {
+            reach!(ANOTHER_MEMBER_ASKED);
             let next = self.peer_after(source);
             self.ask(now, next, out);
         }
@@ -100,6 +106,7 @@ impl Ring {
         }
         let to = header.sender;
         if from < self.log.floor() {
+            reach!(READ_FROM_JOURNAL);
             let upto = upto.min(self.log.floor());
             out.events.push(Event::Retrieve { ring: self.options.ring, to, from, upto });
             return Ok(());
@@ -128,6 +135,7 @@ impl Ring {
         if frames.is_empty() {
             return Err(Ignored::Unasked);
         }
+        reach!(TAUGHT_DURING_PROMISE, !self.acceptor.is_promise_durable());
         self.send_learn(to, from, &frames, out);
         Ok(())
     }
@@ -150,7 +158,9 @@ impl Ring {
     ) -> Result<(), Ignored> {
         let frames = self.taught(first, count, &frame)?;
         let end = Slot(first.0 + frames.len() as u64);
+        reach!(TAUGHT_BELOW_FLOOR, first < self.log.floor());
         if end <= self.log.chosen() {
+            reach!(TAUGHT_AGAIN);
             return Err(Ignored::Duplicate);
         }
         if first > self.log.chosen() {
@@ -205,6 +215,7 @@ impl Ring {
                     requires!(L1, held.is_none_or(|held| !held.chosen || held.value == frame.value()));
                     // A value accepted in a higher ballot than a chosen one's is that value (Paxos Made Simple, P2b).
                     requires!(L3, held.is_none_or(|held| held.ballot < ballot));
+                    reach!(TAUGHT_OVER_VOTE, held.is_some_and(|held| held.value != frame.value()));
                     self.log.put(slot, Entry { chosen: true, ..Entry::accepted(frame, lsn, now) });
                 }
             }

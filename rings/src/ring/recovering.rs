@@ -3,7 +3,7 @@
 use crate::batch::Commands;
 use crate::election::{Follower, Mode};
 use crate::log::Entry;
-use crate::{Frame, Ignored, Kind, Lsn, Message, Outbox, Slot, Time, mutant};
+use crate::{Frame, Ignored, Kind, Lsn, Message, Outbox, Slot, Time, mutant, reach};
 
 use super::{Ring, RingOptions};
 
@@ -63,6 +63,7 @@ impl Recovering {
         ring.acceptor.persisted(out.appended());
         ring.marked = ring.log.chosen();
         ring.recovered_slots = ring.log.end().0 - ring.log.chosen().0;
+        reach!(OPEN_SLOTS_READ_BACK, ring.recovered_slots > 0);
         let deadline = now + ring.jitter.once_to_twice(ring.options.election_timeout);
         let ballot = ring.acceptor.promised();
         ring.mode = Mode::Follower(Follower { leader: None, ballot, contact: now, deadline });

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use annulus_tests::reach::Reached;
 use annulus_tests::simulator::{Failure, Plan, Reduction, Summary, play, play_reduced};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -38,6 +39,9 @@ struct Arguments {
     /// Plays one seed, twice, and tells how it ended.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from", "minutes", "threads"])]
     replay: Option<u64>,
+    /// Fails when a contract or a rare place was never reached: for long runs.
+    #[arg(long, conflicts_with = "replay")]
+    require_reached: bool,
     /// Prints everything that happens in the replayed seed.
     #[arg(long, requires = "replay")]
     trace: bool,
@@ -162,7 +166,10 @@ fn play_many(arguments: &Arguments) -> ExitCode {
     run.bar.finish_and_clear();
     let findings = run.findings();
     report(&findings, run.begin.elapsed());
-    if findings.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let unreached = Reached::so_far().unreached();
+    println!("{unreached}");
+    let is_reached = unreached.is_empty() || !arguments.require_reached;
+    if findings.failures == 0 && is_reached { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Run<'_> {

@@ -6,8 +6,10 @@ mod source;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use annulus_rings::{contract, reach};
+
 pub use manifest::{Dependency, Manifest};
-pub use source::{Assertion, Function, Source};
+pub use source::{Assertion, Function, PanicTest, Source};
 
 /// Folders that are not part of the project: build products, and what tools keep for themselves.
 const FOREIGN: [&str; 1] = ["target"];
@@ -72,6 +74,28 @@ impl Repository {
         self.documents.iter().filter(rust).map(Source::read).collect()
     }
 
+    /// Every contract that shipped code asserts, in the order of the contracts.
+    pub fn assertions(&self) -> Vec<Assertion> {
+        self.marks(Source::assertions, |id| contract::ALL.iter().position(|contract| contract.id == id))
+    }
+
+    /// Every rare place that shipped code marks, in the order of the probes.
+    pub fn probes(&self) -> Vec<Assertion> {
+        self.marks(Source::probes, |id| reach::ALL.iter().position(|probe| probe.name == id))
+    }
+
+    fn marks(
+        &self,
+        of: impl Fn(&Source) -> Vec<Assertion>,
+        order: impl Fn(&str) -> Option<usize>,
+    ) -> Vec<Assertion> {
+        let sources = self.sources("");
+        let shipped = sources.iter().filter(|source| !source.path.starts_with("tests/"));
+        let mut marks: Vec<Assertion> = shipped.flat_map(of).collect();
+        marks.sort_by_cached_key(|mark| (order(&mark.id), mark.clone()));
+        marks
+    }
+
     /// The manifests of the crates, with the folder of each.
     pub fn manifests(&self) -> Vec<(String, Manifest)> {
         let folder = |document: &Document| document.path.strip_suffix("/Cargo.toml").map(str::to_owned);
@@ -90,6 +114,8 @@ fn collect(root: &Path, folder: &str, documents: &mut Vec<Document>) {
             if ours || HIDDEN.contains(&name.as_str()) {
                 collect(root, &path, documents);
             }
+        } else if name == ".git" {
+            // Of a second working tree: it says where the first one is.
         } else if let Ok(text) = fs::read_to_string(root.join(&path)) {
             documents.push(Document { path, text });
         }

@@ -23,16 +23,29 @@ pub struct Function {
     pub lines: usize,
 }
 
-/// A contract that a function asserts.
+/// A contract that a function asserts, or a rare place that it marks.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Assertion {
-    /// The contract's id.
+    /// The contract's id, or the probe's name.
     pub id: String,
-    /// Which macro asserts it.
+    /// Which macro it is.
     pub clause: &'static str,
     /// The file.
     pub path: String,
     /// The function.
+    pub function: String,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+/// A test that must panic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PanicTest {
+    /// What the message must contain.
+    pub expected: String,
+    /// The file.
+    pub path: String,
+    /// The test.
     pub function: String,
 }
 
@@ -78,14 +91,34 @@ impl Source {
 
     /// The contracts that its shipped code asserts.
     pub fn assertions(&self) -> Vec<Assertion> {
+        self.marked_by(&CLAUSES)
+    }
+
+    /// The rare places that its shipped code marks; the ids are names of probes.
+    pub fn probes(&self) -> Vec<Assertion> {
+        self.marked_by(&["reach"])
+    }
+
+    /// Its tests that expect a panic with a message.
+    pub fn tests_of_panics(&self) -> Vec<PanicTest> {
+        let marks = self.text.split("#[should_panic(expected = \"").skip(1);
+        let tests = marks.filter_map(|rest| {
+            let (expected, rest) = rest.split_once("\")]")?;
+            let function = rest.split_once("fn ")?.1.split('(').next()?.to_owned();
+            Some(PanicTest { expected: expected.to_owned(), path: self.path.clone(), function })
+        });
+        tests.collect()
+    }
+
+    fn marked_by(&self, clauses: &[&'static str]) -> Vec<Assertion> {
         let code = self.shipped_code();
         let mut assertions = Vec::new();
-        for clause in CLAUSES {
+        for &clause in clauses {
             for (start, needle) in code.match_indices(&format!("{clause}!(")) {
                 let argument = code[start + needle.len()..].trim_start();
                 let id = argument.split(|c| !is_word_char(c)).next().unwrap_or_default().to_owned();
-                let function = self.function_around(start);
-                assertions.push(Assertion { id, clause, path: self.path.clone(), function });
+                let (function, line) = (self.function_around(start), line_of(code, start));
+                assertions.push(Assertion { id, clause, path: self.path.clone(), function, line });
             }
         }
         assertions.sort();

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use annulus_rings::reach;
+
 use super::reduction::Reduction;
 use super::shrink::{Extent, shrink};
 use super::{Plan, Simulation, Summary};
@@ -42,7 +44,9 @@ pub fn play(seed: u64, is_traced: bool) -> Result<Summary, Box<Failure>> {
 pub fn play_reduced(seed: u64, reduction: &Reduction, is_traced: bool) -> Result<Summary, Box<Failure>> {
     let mut simulation = Simulation::of(Plan::draw(seed).reduced(reduction), is_traced);
     let plan = simulation.plan().clone();
-    let (rule, what) = match catch_unwind(AssertUnwindSafe(|| simulation.run())) {
+    let result = catch_unwind(AssertUnwindSafe(|| simulation.run()));
+    reach::settle();
+    let (rule, what) = match result {
         Ok(Ok(summary)) => return Ok(summary),
         Ok(Err(violation)) => (violation.rule.to_owned(), violation.to_string()),
         Err(panic) => told(&*panic),
