@@ -9,9 +9,9 @@
 //! node that asks them before it votes would be safe from that too.) So writes are lost or misdirected only
 //! where a later block proves that they were durable: blocks up to the durable position that the last
 //! durable block states. That block and those that it does not vouch for are spared, from the write that
-//! goes astray too, and while a write is missing nothing else happens to what stands behind it. Bits may rot
-//! anywhere, the last block included, as long as a sector that held something does not become zeros; sectors
-//! may become unreadable anywhere.
+//! goes astray too. When it has rotted it proves nothing, and no write is lost any more; while a write is
+//! missing, nothing behind it rots. Otherwise bits may rot anywhere, the last block included, as long as a
+//! sector that held something does not become zeros; sectors may become unreadable anywhere.
 
 use annulus_rings::Lsn;
 use annulus_storage::{BLOCK_ALIGN_BYTES, Position, SECTOR_BYTES, SegmentId};
@@ -67,7 +67,8 @@ impl Device {
 
     /// The blocks that a later one says were durable: their loss is noticed.
     fn proven(&self) -> &[Held] {
-        let durable = self.history.last().map_or(Lsn(0), |last| last.durable);
+        let is_sound = |last: &&Held| !self.is_damaged || !self.is_changed(last);
+        let durable = self.history.last().filter(is_sound).map_or(Lsn(0), |last| last.durable);
         let count = self.history.partition_point(|held| held.last <= durable);
         &self.history[..count]
     }

@@ -73,20 +73,21 @@ impl Device {
         }
     }
 
+    /// Whether the place of a durable block holds something else now.
+    pub(super) fn is_changed(&self, held: &Held) -> bool {
+        let mut bytes = vec![0; held.bytes as usize];
+        self.media.get(&held.at.segment).is_none_or(|medium| {
+            medium.read(held.at.offset, &mut bytes);
+            checksum(&bytes) != held.checksum
+        })
+    }
+
     /// A process has read its journal back and lives: then every durable block must still be what it was, or
     /// it took damage for something else (A10).
     pub(super) fn judge_recovery(&self) {
-        let is_changed = |held: &&Held| {
-            let mut bytes = vec![0; held.bytes as usize];
-            let medium = self.media.get(&held.at.segment);
-            medium.is_none_or(|medium| {
-                medium.read(held.at.offset, &mut bytes);
-                checksum(&bytes) != held.checksum
-            })
-        };
         // Only harm changes what is durable.
         if self.is_damaged
-            && let Some(held) = self.history.iter().find(is_changed)
+            && let Some(held) = self.history.iter().find(|held| self.is_changed(held))
         {
             let what = format!(
                 "{:?} starts, and its block of {:?} at {:?} is damaged",
