@@ -165,8 +165,9 @@ pub enum RecoverError {
     },
 }
 
-/// A write or a sync failed: nothing is acknowledged any more, and the process should stop. A failed
-/// sync is never tried again: the kernel may have dropped the pages it could not write.
+/// A write or a sync failed, or what was durable is damaged: nothing is acknowledged any more, and the process
+/// should stop. A failed sync is never tried again: the kernel may have dropped the pages it could not write.
+/// Where history is damaged a vote may be lost, and nobody may vote who has lost one (A10).
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the journal is poisoned: {cause}")]
 pub struct Poisoned {

@@ -165,7 +165,7 @@ impl<D: Disk> Journal<D> {
     /// there, without a gap.
     ///
     /// # Errors
-    /// [`Poisoned`], for ever after, once a write or a sync failed.
+    /// [`Poisoned`], for ever after, once a write or a sync failed, or a read-back met damage that stays.
     pub fn poll(&mut self) -> Result<Lsn, Poisoned> {
         let mut completions = std::mem::take(&mut self.completions);
         if let Err(error) = self.disk.poll(&mut completions) {
@@ -404,16 +404,28 @@ impl<D: Disk> Journal<D> {
         let Some(WantedRead { at, bytes }) = self.reading.take() else { return };
         let sound = is_read && self.retrievals.take(&self.identity, at, &buffer[..bytes], self.persisted);
         if !sound {
-            reach!(READ_BACK_FAILED);
-            self.statistics.retrieval_faults += 1;
-            tracing::error!(segment = at.segment.0, offset = at.offset, "slots cannot be read back");
-            self.retrievals.abandon();
+            self.read_back_failed(at);
         }
         self.buffers.put(buffer);
         self.read_on();
     }
 
-    /// A write, a sync or the device failed: nothing is acknowledged any more.
+    /// What was read at `at` is not what was written. A journal in memory forgets on purpose; on a medium that
+    /// is damage, if it stays.
+    fn read_back_failed(&mut self, at: Position) {
+        reach!(READ_BACK_FAILED);
+        self.statistics.retrieval_faults += 1;
+        tracing::warn!(segment = at.segment.0, offset = at.offset, "slots cannot be read back");
+        if !self.is_durable() {
+            self.retrievals.abandon();
+        } else if self.retrievals.is_lost() {
+            self.retrievals.abandon();
+            let what = format!("what was durable in {:?} at {} is damaged", at.segment, at.offset);
+            self.poison(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+    }
+
+    /// A write, a sync or the device failed, or history is damaged (A10): nothing is acknowledged any more.
     fn poison(&mut self, error: io::Error) {
         if self.poisoned.is_none() {
             reach!(JOURNAL_POISONED);

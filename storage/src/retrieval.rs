@@ -13,6 +13,9 @@ use crate::index::{Index, SlotRange, Span};
 
 /// Read-backs that wait their turn.
 const WAITING_MAX: usize = 32;
+/// Tries at one place after which what it holds is taken for lost: a device may err once, or return the bytes
+/// of another place, without having lost anything.
+const TRIES_MAX: u32 = 3;
 /// Bytes read at once: what one turn verifies and copies.
 const READ_BYTES: u64 = 128 << 10;
 
@@ -52,6 +55,8 @@ struct Retrieval {
     cursor: Position,
     /// At least this much at the next read: a block is larger than what was read last.
     read_bytes_min: u64,
+    /// Reads at the cursor that brought nothing sound.
+    faults: u32,
     /// By slot, from the first one wanted on.
     found: Vec<Option<Frame>>,
     found_bytes: usize,
@@ -79,6 +84,7 @@ impl Retrievals {
             bytes_max,
             cursor: Position { segment: crate::identity::SegmentId(0), offset: 0 },
             read_bytes_min: 0,
+            faults: 0,
             found: vec![None; count as usize],
             found_bytes: 0,
         });
@@ -111,7 +117,20 @@ impl Retrievals {
     /// Takes what was read at `at`. Only blocks up to `durable` count. Returns whether it was sound.
     pub(crate) fn take(&mut self, identity: &Identity, at: Position, bytes: &[u8], durable: Lsn) -> bool {
         let current = self.waiting.front_mut().expect("a read belongs to the one at work");
-        current.take(identity, at, bytes, durable)
+        let is_sound = current.take(identity, at, bytes, durable);
+        if current.cursor > at {
+            current.faults = 0;
+        }
+        is_sound
+    }
+
+    /// The last read of the one at work was not sound. Returns whether what it read is lost; else the same
+    /// place is read again.
+    pub(crate) fn is_lost(&mut self) -> bool {
+        let current = self.waiting.front_mut().expect("a read belongs to the one at work");
+        current.faults += 1;
+        current.read_bytes_min = 0;
+        current.faults == TRIES_MAX
     }
 
     /// Answers the one at work with nothing: part of what it wanted cannot be read. What was found may be

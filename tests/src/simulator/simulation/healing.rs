@@ -8,8 +8,8 @@
 //!   a way around over third nodes helps nobody: where no node has such a quorum, only safety is demanded.
 //!   Nodes that hear the leader deny their pre-votes to everybody else, and every other quorum has one of
 //!   them in it; so whoever is cut off from the leader cannot depose it;
-//! - in both, a node with a damaged disk that still runs may come to lead: then the ring is served, but nobody
-//!   need converge, because what the leader cannot read back it cannot teach;
+//! - in both, a node with a damaged disk that still runs may come to lead: when it cannot read back what it is
+//!   to teach, it stops, and another leads;
 //! - fewer sound disks than a quorum: the cluster may stop, but then each node that is down has said why. It
 //!   goes on while the damage is where nobody has looked yet.
 
@@ -196,14 +196,10 @@ impl Simulation {
             |simulation: &mut Simulation| rings.iter().all(|ring| simulation.converged(*ring).is_some());
         if !self.play(limit, all_agree)? {
             let mut stuck = rings.clone();
-            stuck.retain(|ring| self.converged(*ring).is_none() && !self.is_led_by_damage(*ring));
-            if !stuck.is_empty() {
-                let standings: Vec<_> = stuck.iter().map(|ring| self.standings(*ring)).collect();
-                let what =
-                    format!("{:?}: no convergence (node, leads, executed): {standings:?}", self.outlook);
-                return Err(Violation { rule: "G11", what });
-            }
-            self.scene.borrow_mut().fault("rings led by a damaged node", || "nobody can teach".to_owned());
+            stuck.retain(|ring| self.converged(*ring).is_none());
+            let standings: Vec<_> = stuck.iter().map(|ring| self.standings(*ring)).collect();
+            let what = format!("{:?}: no convergence (node, leads, executed): {standings:?}", self.outlook);
+            return Err(Violation { rule: "G11", what });
         }
         for ring in rings {
             for (node, executed) in self.converged(ring).unwrap_or_default() {
@@ -212,12 +208,6 @@ impl Simulation {
             }
         }
         Ok(())
-    }
-
-    /// Whether a node leads a ring whose disk is damaged and that has not noticed: it serves, but what it
-    /// cannot read back it cannot teach, and who lacks that stays behind.
-    fn is_led_by_damage(&mut self, ring: RingId) -> bool {
-        self.nodes.iter_mut().any(|node| node.leads(ring) && node.disk.is_damaged())
     }
 
     /// Who has converged in a ring, when all have who can.
