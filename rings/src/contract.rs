@@ -50,6 +50,7 @@ contracts! {
     A7 "silence-below-promise" false;
     A8 "below-floor" false;
     A9 "member-only" false;
+    A10 "amnesia-stops-voting" true;
     P1 "ballot-unique" false;
     P2 "phase1-quorum" true;
     P3 "highest-vote-wins" true;
@@ -68,6 +69,7 @@ contracts! {
     T5 "catch-up-chosen-only" false;
     T6 "recovery-idempotent" false;
     T7 "stale-completion" false;
+    R6 "ids-never-reused" true;
     M1 "bounded" true;
 }
 

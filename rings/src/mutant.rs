@@ -15,7 +15,7 @@ compile_error!("the feature `mutants` makes wrong steps possible: it is for debu
 pub struct Mutant {
     /// Its name, as `ANNULUS_MUTANT` gives it.
     pub name: &'static str,
-    /// The crate that takes the wrong step: `rings` or `storage`.
+    /// The crate that takes the wrong step: `rings`, `storage` or `engine`.
     pub home: &'static str,
     /// The rule that it breaks: a contract, or a global check such as `G11`.
     pub breaks: &'static str,
@@ -122,6 +122,12 @@ mutants! {
         CHAIN_UNCHECKED "A10" "Zeebe #3573 (27)";
         TORN_TAIL_KEPT "T6" "the textbook";
         OLDEST_VOTE_READ_BACK "T5" "the textbook";
+    }
+    engine {
+        WIPED_DISK_VOTES "R6" "AtlasDB #1504 (15), CockroachDB #756 (30)";
+        OTHER_LIFE_WELCOME "R6" "CockroachDB #756 (30)";
+        ACQUAINTANCE_BEFORE_DURABLE "R6" "the textbook";
+        OLD_COPY_WELCOME "A10" "the textbook: a backup restored";
     }
 }
 

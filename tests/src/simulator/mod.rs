@@ -21,6 +21,7 @@ mod network;
 mod node;
 mod plan;
 mod scene;
+mod sessions;
 mod simulation;
 mod summary;
 

@@ -7,13 +7,14 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus_rings::{Frame, NodeId, Time};
-use annulus_transport::{Network, NetworkStatistics, PeerState, Received};
+use annulus_rings::{Frame, Incarnation, Kind, NodeId, Time};
+use annulus_transport::{Network, NetworkStatistics, PeerState, PeerStatus, Received};
 
 use super::clock::TrueTime;
 use super::fuse::Fuse;
 use super::plan::NetworkPlan;
 use super::scene::Shared;
+use super::sessions::Sessions;
 use crate::chaos::Random;
 
 /// Frames that a cut or slow link holds; more are dropped, as a full socket does.
@@ -33,6 +34,7 @@ struct Links {
     random: Random,
     plan: NetworkPlan,
     by_ends: BTreeMap<(NodeId, NodeId), Link>,
+    sessions: Sessions,
     /// Who has something to look at, and when.
     arrivals: Vec<(Time, NodeId)>,
 }
@@ -55,13 +57,27 @@ impl Hub {
             random,
             plan: plan.clone(),
             by_ends: BTreeMap::new(),
+            sessions: Sessions::default(),
             arrivals: Vec::new(),
         })))
     }
 
-    /// The connections of a node.
-    pub(super) fn join(&self, node: NodeId, fuse: &Fuse) -> SimulatedNetwork {
-        SimulatedNetwork { node, hub: self.clone(), fuse: fuse.clone() }
+    /// The connections of a process that starts on this life of its node's disk.
+    pub(super) fn join(
+        &self,
+        (node, incarnation): (NodeId, Incarnation),
+        nodes: &[NodeId],
+        fuse: &Fuse,
+    ) -> SimulatedNetwork {
+        self.0.borrow_mut().join(node, incarnation);
+        let disconnected = |node: &NodeId| PeerState {
+            node: *node,
+            status: PeerStatus::Disconnected,
+            round_trip: None,
+            connections: 0,
+        };
+        let peers = nodes.iter().filter(|peer| **peer != node).map(disconnected).collect();
+        SimulatedNetwork { node, hub: self.clone(), fuse: fuse.clone(), peers }
     }
 
     /// Another plan from now on.
@@ -95,6 +111,7 @@ impl Hub {
         let mut links = self.0.borrow_mut();
         links.lose(a, b);
         links.lose(b, a);
+        links.renew(a, b);
     }
 
     /// A process ends: nothing more reaches it; what it sent goes on, or breaks off.
@@ -112,6 +129,43 @@ impl Hub {
 impl Links {
     fn link(&mut self, from: NodeId, to: NodeId) -> &mut Link {
         self.by_ends.entry((from, to)).or_default()
+    }
+
+    fn join(&mut self, node: NodeId, incarnation: Incarnation) {
+        let is_other_disk = self.sessions.join(node, incarnation);
+        for (ends, link) in &mut self.by_ends {
+            // A frame is never delivered as coming from another disk than the one that it came from.
+            if is_other_disk && ends.0 == node {
+                *link = Link { is_cut: link.is_cut, ..Link::default() };
+            }
+        }
+        for peer in self.sessions.peers_up(node) {
+            self.connected(node, peer);
+        }
+    }
+
+    /// Another connection of two nodes takes the place of the one that broke.
+    fn renew(&mut self, a: NodeId, b: NodeId) {
+        self.sessions.renew(a, b);
+        self.connected(a, b);
+    }
+
+    /// What is bound to a connection ends with it; and both ends notice the next one. Other frames may be
+    /// late: that is more than a network does that keeps its word, and must harm nobody.
+    fn connected(&mut self, a: NodeId, b: NodeId) {
+        for (from, to) in [(a, b), (b, a)] {
+            self.link(from, to).flight.retain(|(_, frame)| frame.kind() != Kind::Announce);
+            let now = self.truth.now();
+            self.arrives(to, now);
+        }
+    }
+
+    fn leave(&mut self, node: NodeId) {
+        self.sessions.leave(node);
+        let now = self.truth.now();
+        for peer in self.sessions.peers_up(node) {
+            self.arrives(peer, now);
+        }
     }
 
     fn delay(&mut self) -> Duration {
@@ -140,6 +194,9 @@ impl Links {
     }
 
     fn stray(&mut self, from: NodeId, to: NodeId, delay: Duration, frame: Frame) {
+        if frame.kind() == Kind::Announce {
+            return; // It means something on its connection only, and there in its place only.
+        }
         let at = self.truth.now() + delay;
         self.link(from, to).strays.push((at, frame));
         self.arrives(to, at);
@@ -197,6 +254,13 @@ pub(super) struct SimulatedNetwork {
     node: NodeId,
     hub: Hub,
     fuse: Fuse,
+    peers: Vec<PeerState>,
+}
+
+impl Drop for SimulatedNetwork {
+    fn drop(&mut self) {
+        self.hub.0.borrow_mut().leave(self.node);
+    }
 }
 
 impl Network for SimulatedNetwork {
@@ -207,7 +271,9 @@ impl Network for SimulatedNetwork {
     }
 
     fn poll(&mut self, now: Time, received: &mut Vec<Received>) -> usize {
-        self.hub.0.borrow_mut().receive(self.node, now, received)
+        let mut links = self.hub.0.borrow_mut();
+        links.sessions.look(self.node, now, &mut self.peers);
+        links.receive(self.node, now, received)
     }
 
     fn flush(&mut self, _now: Time) {}
@@ -229,6 +295,6 @@ impl Network for SimulatedNetwork {
     }
 
     fn peers(&self) -> &[PeerState] {
-        &[]
+        &self.peers
     }
 }

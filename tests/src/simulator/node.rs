@@ -3,7 +3,7 @@
 use annulus::StateMachine;
 use annulus::clock::Clock as _;
 use annulus::core::{Core, CoreParts, RestoreError};
-use annulus_rings::{NodeId, RingId, Role, Time};
+use annulus_rings::{Incarnation, NodeId, RingId, Role, Time};
 use annulus_storage::Unrecovered;
 
 use super::client::{Clients, Switch};
@@ -23,6 +23,8 @@ type SimulatedCore = Core<SimulatedDisk, SimulatedNetwork, SimulatedClock>;
 /// See the module.
 pub(super) struct Node {
     pub(super) id: NodeId,
+    /// The life of its disk.
+    pub(super) incarnation: Incarnation,
     pub(super) disk: SimulatedDisk,
     pub(super) clock: SimulatedClock,
     pub(super) fuse: Fuse,
@@ -67,6 +69,7 @@ impl Node {
         let device = Random::new(own.number());
         Node {
             id,
+            incarnation: Incarnation(1),
             disk: SimulatedDisk::new(scene, truth, (id, &fuse), &plan.disk, device),
             clock: SimulatedClock::new(truth, drift),
             fuse,
@@ -91,12 +94,12 @@ impl Node {
         let whose = (self.id, self.rings.clone());
         let random = Random::new(self.random.number());
         let clients = Clients::new(&self.scene, &plan.load, random, &self.fuse, switch, whose);
-        let journal = Unrecovered::open(self.disk.clone(), plan.identity(self.id), plan.journal());
+        let journal = Unrecovered::open(self.disk.clone(), plan.identity(self.id, self.incarnation), plan.journal());
         let parts = CoreParts {
-            options: plan.core(self.id),
+            options: plan.core(self.id, self.incarnation),
             clock: self.clock.clone(),
             journal: journal.expect("the options of the plan are sound"),
-            network: hub.join(self.id, &self.fuse),
+            network: hub.join((self.id, self.incarnation), &plan.node_ids(), &self.fuse),
             service: Some(Box::new(clients)),
         };
         let machine = |ring: &RingId| {

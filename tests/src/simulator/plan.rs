@@ -14,7 +14,6 @@ use annulus_storage::{Identity, JournalOptions, SyncMode};
 use crate::chaos::Random;
 
 const CLUSTER: ClusterId = ClusterId(77);
-const INCARNATION: Incarnation = Incarnation(1);
 
 /// A cluster and its accidents, drawn from a seed. Intervals are means; zero means never.
 #[derive(Clone, Debug)]
@@ -177,8 +176,8 @@ impl Plan {
         (1..=self.rings).map(RingId).collect()
     }
 
-    /// The options of a node's core.
-    pub fn core(&self, node: NodeId) -> CoreOptions {
+    /// The options of a node's core, in this life of its disk.
+    pub fn core(&self, node: NodeId, incarnation: Incarnation) -> CoreOptions {
         let configuration = Configuration::new(ConfigurationId(1), Slot(0), &self.node_ids())
             .expect("nodes are numbered from 1");
         CoreOptions {
@@ -186,7 +185,7 @@ impl Plan {
                 cluster: CLUSTER,
                 ring: RingId(0),
                 node,
-                incarnation: INCARNATION,
+                incarnation,
                 configuration,
                 window_slots: self.window_slots,
                 election_timeout: self.election_timeout,
@@ -203,14 +202,14 @@ impl Plan {
         }
     }
 
-    /// Whose journal a node's is.
-    pub fn identity(&self, node: NodeId) -> Identity {
+    /// Whose journal a node's is, in this life of its disk.
+    pub fn identity(&self, node: NodeId, incarnation: Incarnation) -> Identity {
         Identity {
             cluster: CLUSTER,
             node,
             core: annulus::CoreId(0),
-            incarnation: INCARNATION,
-            disk_uuid: u128::from(self.seed) << 16 | u128::from(node.0),
+            incarnation,
+            disk_uuid: u128::from(self.seed) << 48 | u128::from(incarnation.0) << 16 | u128::from(node.0),
         }
     }
 

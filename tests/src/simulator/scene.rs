@@ -4,7 +4,7 @@
 //! panics in the middle of that turn: the first rule that is broken is kept and ends the run after it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
@@ -35,6 +35,8 @@ pub(super) struct Scene {
     is_traced: bool,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) frames: u64,
+    /// Nodes whose journals say that they take part.
+    pub(super) admitted: BTreeSet<NodeId>,
     /// Commands committed to clients, by ring, since the cluster healed.
     pub(super) served: BTreeMap<RingId, u64>,
 }
@@ -95,6 +97,7 @@ impl Scene {
             is_traced,
             faults: BTreeMap::new(),
             frames: 0,
+            admitted: BTreeSet::new(),
             served: BTreeMap::new(),
         }
     }
@@ -152,6 +155,11 @@ impl Scene {
     pub(super) fn happen(&mut self, ring: RingId, happening: Happening) {
         let checksum = happening.frame().map_or(1, Frame::checksum);
         self.fold(self.truth.now().0, checksum);
+        if let Happening::Durable { node, frame, .. } = &happening
+            && frame.kind() == Kind::Admitted
+        {
+            self.admitted.insert(*node);
+        }
         if let Some(observed) = self.rings.get_mut(&ring) {
             let verdict = observed.oracle.observe(&happening);
             self.tell(Told::Ring(ring, Box::new(happening)));

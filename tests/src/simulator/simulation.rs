@@ -226,7 +226,10 @@ impl Simulation {
             return;
         }
         match self.nodes[index].start(&self.plan, &self.hub, &self.switch) {
-            Ok(()) => self.wake(index, self.truth.now()),
+            Ok(()) => {
+                self.deliver();
+                self.wake(index, self.truth.now());
+            }
             Err(error) => {
                 let id = self.nodes[index].id;
                 self.scene.borrow_mut().fault("failed starts", || format!("{id:?} does not start: {error}"));

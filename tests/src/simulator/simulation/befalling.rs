@@ -68,7 +68,7 @@ impl Simulation {
     }
 
     /// Everybody looks at what the network has for him.
-    fn deliver(&mut self) {
+    pub(super) fn deliver(&mut self) {
         for (at, to) in self.hub.arrivals() {
             self.wake(usize::from(to.0) - 1, at);
         }

@@ -28,6 +28,9 @@ impl Simulation {
         self.random.shuffle(&mut order);
         let quorum = self.nodes.len() / 2 + 1;
         let healthy = quorum + self.random.below((self.nodes.len() - quorum) as u64 + 1) as usize;
+        // The first start needs more than a quorum: see the engine's acquaintances.
+        let are_admitted = self.scene.borrow().admitted.len() == self.nodes.len();
+        let healthy = if are_admitted { healthy } else { self.nodes.len() };
         for (position, &index) in order.iter().enumerate() {
             self.given_up[index] = position >= healthy;
         }
