@@ -216,7 +216,7 @@ impl Acquaintances {
         if !matches!(self.peers[index].standing(), Standing::OtherLife { .. }) {
             self.remembers(from, &heard)?;
         }
-        let before = self.peers[index].standing();
+        let (before, vouched) = (self.peers[index].standing(), self.peers[index].vouches());
         let reaction = self.peers[index].heard(&heard, self.author.incarnation, self.durable);
         match reaction {
             Reaction::Record => self.write_down(index, heard.incarnation, outbox),
@@ -225,7 +225,7 @@ impl Acquaintances {
         }
         let peer = &mut self.peers[index];
         self.has_unwritten |= peer.unwritten().is_some();
-        self.has_changed |= before != peer.standing();
+        self.has_changed |= before != peer.standing() || vouched != peer.vouches();
         if !heard.heard || before != peer.standing() && peer.is_welcome() {
             peer.resend = now;
             self.due = self.due.min(now);
