@@ -123,6 +123,11 @@ impl Mailbox {
 }
 
 impl MailboxReceiver {
+    /// A mailbox that nobody can post to.
+    pub(crate) fn of_nobody() -> MailboxReceiver {
+        MailboxReceiver { letters: crossbeam_channel::never(), bytes: Arc::default() }
+    }
+
     /// The next letter, if one waits.
     pub(crate) fn take(&self) -> Option<Letter> {
         let letter = self.letters.try_recv().ok()?;

@@ -203,16 +203,33 @@ impl Frame {
     /// # Errors
     /// Any [`FrameError`].
     pub fn parse(bytes: Bytes) -> Result<Frame, FrameError> {
-        let need = Frame::peek_bytes(&bytes)?;
+        let need = Frame::verified_bytes(&bytes)?;
         if bytes.len() != need {
             return Err(FrameError::Truncated { have: bytes.len(), need });
         }
-        let raw = RawHeader::of(&bytes);
-        let is_sound = checksum(&bytes[HEADER_BYTES..]) == raw.payload_checksum.get();
-        if !is_sound && !mutant!(PAYLOAD_CHECKSUM_IGNORED) {
+        Ok(Frame(bytes))
+    }
+
+    /// Copies the frame that `bytes` start with; others may follow it.
+    ///
+    /// # Errors
+    /// Any [`FrameError`].
+    pub fn copy_first(bytes: &[u8]) -> Result<Frame, FrameError> {
+        let need = Frame::verified_bytes(bytes)?;
+        Ok(Frame(Bytes::copy_from_slice(&bytes[..need])))
+    }
+
+    /// The size of the frame that starts with `bytes`, after its header and payload were verified.
+    fn verified_bytes(bytes: &[u8]) -> Result<usize, FrameError> {
+        let raw = RawHeader::verified(bytes)?;
+        let need = HEADER_BYTES + raw.payload_bytes.get() as usize;
+        let Some(payload) = bytes.get(HEADER_BYTES..need) else {
+            return Err(FrameError::Truncated { have: bytes.len(), need });
+        };
+        if checksum(payload) != raw.payload_checksum.get() && !mutant!(PAYLOAD_CHECKSUM_IGNORED) {
             return Err(FrameError::PayloadChecksum);
         }
-        Ok(Frame(bytes))
+        Ok(need)
     }
 
     /// Completes a frame in place: `buffer` holds [`HEADER_BYTES`] of room and then the payload.

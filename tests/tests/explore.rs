@@ -1,4 +1,4 @@
-//! The states of small worlds, searched breadth first: `cargo run --release -p annulus-tests --bin explore`
+//! The states of small worlds, searched breadth first: `cargo run --profile checked -p annulus-tests --bin explore`
 //! searches larger ones.
 
 use std::time::Duration;

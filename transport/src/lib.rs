@@ -45,6 +45,8 @@ pub use readiness::{Interest, Readiness, Token};
 pub use receive::ReceivePath;
 pub use refusal::{Problem, Refusal};
 pub use report::{FabricStatistics, PeerReport};
+#[doc(hidden)]
+pub use splitter::FrameSplitter;
 pub use tcp::{TcpNetwork, TcpOptions};
 pub use wake::{Doorbell, Wake, Waker};
 

@@ -17,8 +17,9 @@ pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 /// A read with less room than this is not worth its system call.
 const ROOM_BYTES_MIN: usize = 16 << 10;
 
-/// Bytes of one connection on their way to becoming frames.
-pub(crate) struct FrameSplitter {
+/// Bytes of one connection on their way to becoming frames. Public for tests of what damaged bytes do.
+#[doc(hidden)]
+pub struct FrameSplitter {
     /// Starts with the first byte that belongs to no frame yet.
     chunk: BytesMut,
     /// How many bytes of the chunk have arrived.
@@ -30,13 +31,14 @@ pub(crate) struct FrameSplitter {
 }
 
 impl FrameSplitter {
-    pub(crate) fn new(chunk_bytes: usize) -> FrameSplitter {
+    /// An empty one, with chunks of this size for what is smaller.
+    pub fn new(chunk_bytes: usize) -> FrameSplitter {
         let pool = FramePool::new(chunk_bytes);
         FrameSplitter { chunk: BytesMut::new(), filled: 0, front_bytes: None, pool, chunk_bytes }
     }
 
     /// Where the next bytes of the stream go; never empty.
-    pub(crate) fn room(&mut self) -> &mut [u8] {
+    pub fn room(&mut self) -> &mut [u8] {
         let front_bytes = self.front_bytes.unwrap_or(self.filled + ROOM_BYTES_MIN.min(self.chunk_bytes / 2));
         // One byte more than needed: it is the handle by which the pool reclaims the chunk.
         let need = front_bytes.max(self.filled) + 1;
@@ -47,13 +49,17 @@ impl FrameSplitter {
     }
 
     /// The first `bytes` of the room have arrived.
-    pub(crate) fn arrived(&mut self, bytes: usize) {
+    pub fn arrived(&mut self, bytes: usize) {
         self.filled += bytes;
         assert!(self.filled <= self.chunk.len(), "no more arrives than there is room for");
     }
 
-    /// The next whole frame, if there is one. After an error the stream has lost its frame boundaries.
-    pub(crate) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+    /// The next whole frame, if there is one.
+    ///
+    /// # Errors
+    /// The bytes at the front are no frame: the stream has lost its frame boundaries.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(bytes) = self.front_bytes()? else { return Ok(None) };
         if self.filled < bytes {
             return Ok(None);
@@ -65,11 +71,10 @@ impl FrameSplitter {
 
     /// Takes bytes that lie in a buffer of their own. Whole frames stay there; only the frames that
     /// straddle its ends are put together here.
-    pub(crate) fn absorb(
-        &mut self,
-        mut other: BytesMut,
-        mut each: impl FnMut(Frame),
-    ) -> Result<(), FrameError> {
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn absorb(&mut self, mut other: BytesMut, mut each: impl FnMut(Frame)) -> Result<(), FrameError> {
         while self.filled > 0 && !other.is_empty() {
             let missing = self.front_bytes()?.unwrap_or(HEADER_BYTES) - self.filled;
             let part = other.split_to(missing.min(other.len()));

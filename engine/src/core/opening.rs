@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use annulus_rings::{FramePool, Ignored, Lsn, NodeId, Outbox, RingId, RingOptions};
 use annulus_storage::{Disk, RecoverError, Unrecovered};
-use annulus_transport::{Doorbell, Network, Waker};
+use annulus_transport::Network;
 
 use super::acquaintances::Acquaintances;
 use super::replicas::Replicas;
@@ -17,7 +17,7 @@ use super::statistics::Statistics;
 use super::timers::Timers;
 use super::{BatchLimits, Core};
 use crate::clock::Clock;
-use crate::mailbox::{MailboxReceiver, mailbox};
+use crate::mailbox::MailboxReceiver;
 use crate::stages::Stages;
 use crate::vitals::Vitals;
 use crate::{Replies, Service, StateMachine};
@@ -83,9 +83,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         parts: CoreParts<D, N, C>,
         rings: Vec<(RingId, Box<dyn StateMachine>)>,
     ) -> Result<Core<D, N, C>, RestoreError> {
-        let nobody = Waker::from(Arc::new(Doorbell::new()));
-        let (_, letters) = mailbox(parts.options.limits.queue_bytes_max, nobody);
-        Core::recover(parts, rings, letters, Arc::default())
+        Core::recover(parts, rings, MailboxReceiver::of_nobody(), Arc::default())
     }
 
     /// Reads the journal back and makes a core that hosts the `declared` rings. What the journal holds of

@@ -8,8 +8,9 @@ use crate::{Event, Frame, FrameHeader, Ignored, Lsn, Message, NodeId, Outbox, Sl
 
 use super::Ring;
 
-/// Bytes of one `Learn`, unless a single slot is larger.
-pub const LEARN_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one `Learn`, unless a single slot is larger. A replica that catches up writes it whole, so it
+/// is no larger than a group write: commits that wait behind it wait for one write.
+pub const LEARN_BYTES_MAX: usize = 256 << 10;
 
 /// What a replica knows to be chosen elsewhere and lacks.
 #[derive(Clone, Default, Hash)]

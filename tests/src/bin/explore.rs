@@ -1,36 +1,83 @@
-//! Searches every state of a small world, within the bounds that the environment gives.
-//!
-//! ```text
-//! ANNULUS_STATES=10000000 cargo run --release -p annulus-tests --bin explore
-//! ```
-//! Other bounds: `ANNULUS_SLOTS`, `ANNULUS_CANDIDATES`, `ANNULUS_ROUNDS`, `ANNULUS_RESTARTS`,
-//! `ANNULUS_RETAIN_BYTES`; and which letters are always lost: `ANNULUS_LOST=nothing`, `unneeded` (the usual),
-//! or `teaching`, which leaves nothing but Prepare, Promise, Accept and Accepted.
+//! Searches every state of a small world: `explore --states 10000000`.
 #![forbid(unsafe_code)]
 
-use std::env;
 use std::process::ExitCode;
-use std::str::FromStr;
+use std::time::Duration;
 
-use annulus_tests::explore::{Bounds, TEACHING, explore};
+use annulus_rings::Kind;
+use annulus_tests::explore::{Bounds, Report, TEACHING, UNNEEDED, explore_and_tell};
+use clap::{Parser, ValueEnum};
+use indicatif::ProgressBar;
+
+/// Searches every state of three replicas of the shipped ring, breadth first, and checks each of them.
+#[derive(Parser)]
+struct Arguments {
+    /// Slots that commands are proposed for.
+    #[arg(long, default_value_t = 2)]
+    slots: u64,
+    /// Replicas that stand for election, 1 to 3.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=3))]
+    candidates: u8,
+    /// The highest round of a ballot.
+    #[arg(long, default_value_t = 3)]
+    rounds: u64,
+    /// Crashes and restarts, of all replicas together.
+    #[arg(long, default_value_t = 1)]
+    restarts: u8,
+    /// Bytes of chosen slots that a ring keeps in memory.
+    #[arg(long, default_value_t = 1 << 20)]
+    retain_bytes: usize,
+    /// Letters that are always lost, beside those that may be.
+    #[arg(long, default_value = "unneeded")]
+    lost: Lost,
+    /// Distinct states after which the search stops.
+    #[arg(long, default_value_t = 1_000_000)]
+    states: usize,
+    /// Minutes after which the search stops.
+    #[arg(long)]
+    minutes: Option<u64>,
+}
+
+/// Kinds of letters that are always lost.
+#[derive(Clone, Copy, ValueEnum)]
+enum Lost {
+    /// None.
+    Nothing,
+    /// Refusals and the answers to heartbeats: they only make things faster.
+    Unneeded,
+    /// All but Prepare, Promise, Accept and Accepted.
+    Teaching,
+}
+
+impl Lost {
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Lost::Nothing => &[],
+            Lost::Unneeded => &UNNEEDED,
+            Lost::Teaching => &TEACHING,
+        }
+    }
+}
 
 fn main() -> ExitCode {
-    let usual = Bounds::default();
+    let arguments = Arguments::parse();
     let bounds = Bounds {
-        slots: number("ANNULUS_SLOTS", usual.slots),
-        candidates: number("ANNULUS_CANDIDATES", usual.candidates),
-        rounds: number("ANNULUS_ROUNDS", usual.rounds),
-        restarts: number("ANNULUS_RESTARTS", usual.restarts),
-        retain_bytes: number("ANNULUS_RETAIN_BYTES", usual.retain_bytes),
-        lost: match env::var("ANNULUS_LOST").as_deref() {
-            Ok("nothing") => &[],
-            Ok("teaching") => &TEACHING,
-            _ => usual.lost,
-        },
-        states_max: number("ANNULUS_STATES", 1_000_000),
-        time_max: usual.time_max,
+        slots: arguments.slots,
+        candidates: usize::from(arguments.candidates),
+        rounds: arguments.rounds,
+        restarts: arguments.restarts,
+        retain_bytes: arguments.retain_bytes,
+        lost: arguments.lost.kinds(),
+        states_max: arguments.states,
+        time_max: arguments.minutes.map_or(Duration::MAX, |minutes| Duration::from_secs(60 * minutes)),
     };
-    match explore(bounds) {
+    let bar = ProgressBar::new_spinner();
+    let found = explore_and_tell(bounds, |Report { states, depth, .. }| {
+        bar.set_message(format!("{states} states, depth {depth}"));
+        bar.tick();
+    });
+    bar.finish_and_clear();
+    match found {
         Ok(report) => {
             println!("{report}");
             ExitCode::SUCCESS
@@ -40,9 +87,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn number<T: FromStr>(variable: &str, usual: T) -> T {
-    let given = env::var(variable).ok();
-    given.map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }

@@ -12,6 +12,12 @@ impl Random {
         Random(seed)
     }
 
+    /// A sequence of its own for each name: what is drawn from one does not change the others.
+    pub fn named(seed: u64, name: &str) -> Random {
+        let mixed = name.bytes().fold(seed, |mixed, byte| Random(mixed ^ u64::from(byte)).number());
+        Random(mixed)
+    }
+
     /// The next number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

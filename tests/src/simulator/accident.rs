@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use annulus_rings::NodeId;
-
 use super::plan::Plan;
-use crate::chaos::Random;
 
 /// A class of accidents that come at random intervals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Accident {
     Kill,
+    Storm,
     PowerFailure,
     Pause,
     Partition,
@@ -18,11 +16,16 @@ pub(super) enum Accident {
     Reset,
     SlowDisk,
     DateJump,
+    Rot,
+    Misdirection,
+    LostWrite,
+    UnreadableSectors,
 }
 
 impl Accident {
-    pub(super) const ALL: [Accident; 8] = [
+    pub(super) const ALL: [Accident; 13] = [
         Accident::Kill,
+        Accident::Storm,
         Accident::PowerFailure,
         Accident::Pause,
         Accident::Partition,
@@ -30,12 +33,17 @@ impl Accident {
         Accident::Reset,
         Accident::SlowDisk,
         Accident::DateJump,
+        Accident::Rot,
+        Accident::Misdirection,
+        Accident::LostWrite,
+        Accident::UnreadableSectors,
     ];
 
     /// The mean interval in a plan; zero for never.
     pub(super) fn interval(self, plan: &Plan) -> Duration {
         match self {
             Accident::Kill => plan.process.kill_interval,
+            Accident::Storm => plan.process.storm_interval,
             Accident::PowerFailure => plan.process.power_interval,
             Accident::Pause => plan.process.pause_interval,
             Accident::Partition => plan.network.partition_interval,
@@ -43,6 +51,10 @@ impl Accident {
             Accident::Reset => plan.network.reset_interval,
             Accident::SlowDisk => plan.disk.slow_interval,
             Accident::DateJump => plan.process.jump_interval,
+            Accident::Rot => plan.disk.rot_interval,
+            Accident::Misdirection => plan.disk.misdirection_interval,
+            Accident::LostWrite => plan.disk.loss_interval,
+            Accident::UnreadableSectors => plan.disk.unreadable_interval,
         }
     }
 
@@ -50,6 +62,7 @@ impl Accident {
     pub(super) fn name(self) -> &'static str {
         match self {
             Accident::Kill => "kills",
+            Accident::Storm => "restart storms",
             Accident::PowerFailure => "power failures",
             Accident::Pause => "pauses",
             Accident::Partition => "partitions",
@@ -57,27 +70,10 @@ impl Accident {
             Accident::Reset => "connections reset",
             Accident::SlowDisk => "slow disks",
             Accident::DateJump => "date jumps",
+            Accident::Rot => "bit rot",
+            Accident::Misdirection => "misdirected writes",
+            Accident::LostWrite => "lost writes",
+            Accident::UnreadableSectors => "unreadable sectors",
         }
-    }
-}
-
-/// The directions that a partition cuts.
-pub(super) fn draw_cuts(nodes: &[NodeId], random: &mut Random) -> Vec<(NodeId, NodeId)> {
-    let pairs = || nodes.iter().flat_map(|&a| nodes.iter().map(move |&b| (a, b))).filter(|(a, b)| a != b);
-    let one_way = random.permille(300);
-    let members = random.number();
-    let is_in = |node: NodeId| members >> (node.0 % 64) & 1 == 1;
-    match random.below(4) {
-        // Two sides, either way or one way.
-        0 => pairs().filter(|&(a, b)| is_in(a) != is_in(b) && !(one_way && is_in(a))).collect(),
-        // One node alone, or deaf, or mute.
-        1 => {
-            let lone = random.pick(nodes);
-            pairs().filter(|&(a, b)| a == lone || b == lone && !one_way).collect()
-        }
-        // A chain: each node reaches its neighbours only.
-        2 => pairs().filter(|(a, b)| a.0.abs_diff(b.0) > 1).collect(),
-        // Any graph at all.
-        _ => pairs().filter(|_| random.permille(400)).collect(),
     }
 }

@@ -1,4 +1,7 @@
-//! A simulated disk: slow, failing, and after a crash with any sectors of what was in flight.
+//! A simulated disk: slow, failing, decaying, and after a crash with any sectors of what was in flight.
+
+mod block;
+mod harm;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -7,22 +10,25 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus_rings::{Frame, Lsn, NodeId, Time};
+use annulus_rings::{NodeId, Time};
 use annulus_storage::{
-    AlignedBuffer, Completion, Disk, DiskKind, Position, SegmentFile, SegmentHeader, SegmentId, Segments,
+    AlignedBuffer, Completion, Disk, DiskKind, Position, SECTOR_BYTES, SegmentFile, SegmentHeader, SegmentId,
+    Segments,
 };
-use bytes::Bytes;
 
+use self::block::{Block, Held};
+pub(super) use self::harm::Harm;
 use super::clock::TrueTime;
 use super::fuse::Fuse;
 use super::medium::Medium;
-use super::plan::DiskPlan;
+use super::plan::{DiskPlan, Plan};
 use super::scene::Shared;
 use crate::chaos::Random;
-use crate::world::Happening;
+use crate::world::{Happening, Violation};
 
 /// How much longer everything takes while a disk is slow.
 const SLOWNESS: u32 = 40;
+const SECTOR: u64 = SECTOR_BYTES as u64;
 /// After this long a segment that could not be made is asked for again.
 const PREPARATION_RETRY: Duration = Duration::from_millis(250);
 
@@ -35,13 +41,47 @@ struct Device {
     truth: TrueTime,
     node: NodeId,
     fuse: Fuse,
-    random: Random,
+    streams: Streams,
     plan: DiskPlan,
     media: BTreeMap<SegmentId, Medium>,
     in_flight: Vec<Operation>,
     /// Blocks that are not known to be durable, in the order they were written.
     blocks: VecDeque<Block>,
+    /// Blocks that are durable, in order.
+    history: Vec<Held>,
     slow_until: Time,
+    /// Something durable was harmed, for good.
+    is_damaged: bool,
+    /// The first place where a durable block is missing.
+    first_missing: Option<Position>,
+    /// An accident that passes befell this process while it started.
+    has_passing_trouble: bool,
+}
+
+/// Random numbers, apart for each class of accidents.
+struct Streams {
+    latencies: Random,
+    write_errors: Random,
+    read_errors: Random,
+    sync_errors: Random,
+    no_space: Random,
+    tears: Random,
+    misreads: Random,
+}
+
+impl Streams {
+    fn of(plan: &Plan, node: NodeId) -> Streams {
+        let random = |class: &str| plan.random(&format!("{class} of node {}", node.0));
+        Streams {
+            latencies: random("latencies"),
+            write_errors: random("write errors"),
+            read_errors: random("read errors"),
+            sync_errors: random("sync errors"),
+            no_space: random("no space"),
+            tears: random("torn writes"),
+            misreads: random("misdirected reads"),
+        }
+    }
 }
 
 struct Operation {
@@ -56,61 +96,28 @@ enum Work {
     Prepare(SegmentHeader),
 }
 
-/// A block as it was handed to the disk.
-struct Block {
-    token: u64,
-    at: Position,
-    image: Bytes,
-    first_lsn: u64,
-    is_written: bool,
-}
-
-/// The layout of a block, as its documentation states it: an observer reads it on his own.
-const BLOCK_HEADER_BYTES: usize = 128;
-const FIRST_LSN_OFFSET: usize = 56;
-const FRAMES_BYTES_OFFSET: usize = 96;
-
-impl Block {
-    fn new(token: u64, at: Position, bytes: &[u8]) -> Block {
-        let word = bytes[FIRST_LSN_OFFSET..].first_chunk().expect("a block has a header");
-        let first_lsn = u64::from_le_bytes(*word);
-        Block { token, at, image: Bytes::copy_from_slice(bytes), first_lsn, is_written: false }
-    }
-
-    fn frames(&self) -> Vec<(Lsn, Frame)> {
-        let word = self.image[FRAMES_BYTES_OFFSET..].first_chunk().expect("a block has a header");
-        let end = BLOCK_HEADER_BYTES + u32::from_le_bytes(*word) as usize;
-        let (mut offset, mut lsn, mut frames) = (BLOCK_HEADER_BYTES, self.first_lsn, Vec::new());
-        while offset < end {
-            let bytes = Frame::peek_bytes(&self.image[offset..]).expect("a block holds whole frames");
-            let frame = Frame::parse(self.image.slice(offset..offset + bytes));
-            frames.push((Lsn(lsn), frame.expect("a block holds verified frames")));
-            offset += bytes.next_multiple_of(8);
-            lsn += 1;
-        }
-        frames
-    }
-}
-
 impl SimulatedDisk {
     pub(super) fn new(
         scene: &Shared,
         truth: &TrueTime,
         (node, fuse): (NodeId, &Fuse),
-        plan: &DiskPlan,
-        random: Random,
+        plan: &Plan,
     ) -> SimulatedDisk {
         SimulatedDisk(Rc::new(RefCell::new(Device {
             scene: scene.clone(),
             truth: truth.clone(),
             node,
             fuse: fuse.clone(),
-            random,
-            plan: plan.clone(),
+            streams: Streams::of(plan, node),
+            plan: plan.disk.clone(),
             media: BTreeMap::new(),
             in_flight: Vec::new(),
             blocks: VecDeque::new(),
+            history: Vec::new(),
             slow_until: Time(0),
+            is_damaged: false,
+            first_missing: None,
+            has_passing_trouble: false,
         })))
     }
 
@@ -137,7 +144,27 @@ impl SimulatedDisk {
     /// The power fails: what was only in the cache is lost, or parts of it.
     pub(super) fn lose_power(&self) {
         let device = &mut *self.0.borrow_mut();
-        device.media.values_mut().for_each(|medium| medium.lose_power(&mut device.random));
+        device.media.values_mut().for_each(|medium| medium.lose_power(&mut device.streams.tears));
+    }
+
+    /// Harm that lasts; tells what it is, unless there is nothing to be harmed yet.
+    pub(super) fn harm(&self, harm: Harm, random: &mut Random) -> Option<String> {
+        self.0.borrow_mut().harm(harm, random)
+    }
+
+    /// Whether something durable was ever harmed.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.0.borrow().is_damaged
+    }
+
+    /// A process is about to start.
+    pub(super) fn starting(&self) {
+        self.0.borrow_mut().has_passing_trouble = false;
+    }
+
+    /// Whether an accident that passes befell the process while it started.
+    pub(super) fn has_passing_trouble(&self) -> bool {
+        self.0.borrow().has_passing_trouble
     }
 
     /// A new process has read the journal back and synced it: what it found is durable.
@@ -148,7 +175,7 @@ impl SimulatedDisk {
 
 impl Device {
     fn latency(&mut self) -> Duration {
-        let latency = self.random.duration(self.plan.latency_max);
+        let latency = self.streams.latencies.duration(self.plan.latency_max);
         if self.truth.now() < self.slow_until { latency * SLOWNESS } else { latency }
     }
 
@@ -157,12 +184,22 @@ impl Device {
             return;
         }
         let fails = match &work {
-            Work::Write { .. } => self.fails(self.plan.write_error_per_100k, 100_000, "write errors"),
-            Work::Read { .. } => self.fails(self.plan.read_error_permyriad, 10_000, "read errors"),
-            Work::Prepare(_) => self.fails(self.plan.full_permille, 1000, "no space"),
+            Work::Write { .. } => {
+                let fails = self.streams.write_errors.below(100_000) < self.plan.write_error_per_100k;
+                self.fails(fails, "write errors")
+            }
+            Work::Read { .. } => {
+                let fails = self.streams.read_errors.below(10_000) < self.plan.read_error_permyriad;
+                self.fails(fails, "read errors")
+            }
+            Work::Prepare(_) => {
+                let fails = self.streams.no_space.permille(self.plan.full_permille);
+                self.fails(fails, "no space")
+            }
         };
         if let Work::Write { token, at, buffer, bytes } = &work {
             let block = Block::new(*token, *at, &buffer[..*bytes]);
+            self.judge_write(&block.held());
             for (lsn, frame) in block.frames() {
                 self.scene.borrow_mut().appended(self.node, lsn, &frame);
             }
@@ -173,10 +210,28 @@ impl Device {
         self.in_flight.push(Operation { due, work, fails });
     }
 
-    fn fails(&mut self, share: u64, of: u64, class: &'static str) -> bool {
-        let fails = self.random.below(of) < share;
+    /// What was durable is never written again: a journal that does has forgotten it (A10).
+    fn judge_write(&self, block: &Held) {
+        if let Some(last) = self.history.last().filter(|last| block.first <= last.last) {
+            let what =
+                format!("{:?} writes {:?} again, and {:?} was durable", self.node, block.first, last.last);
+            self.scene.borrow_mut().judge(Err(Violation { rule: "A10", what }));
+        }
+    }
+
+    /// What was durable is never erased (A10).
+    fn judge_erasure(&self, at: Position, bytes: u64) {
+        if let Some(held) = self.history.iter().rev().find(|held| held.overlaps(at, bytes)) {
+            let what = format!("{:?} erases {:?} at {at:?}, which was durable", self.node, held.first);
+            self.scene.borrow_mut().judge(Err(Violation { rule: "A10", what }));
+        }
+    }
+
+    /// An accident that passes, if it is one.
+    fn fails(&mut self, fails: bool, class: &'static str) -> bool {
         if fails {
             let node = self.node;
+            self.has_passing_trouble = true;
             self.scene.borrow_mut().fault(class, || format!("{node:?}: {class}"));
         }
         fails
@@ -195,7 +250,8 @@ impl Device {
                 Completion::Written { token, buffer, result }
             }
             Work::Read { token, at, mut buffer, bytes } => {
-                self.medium(at.segment).read(at.offset, &mut buffer[..bytes]);
+                let result = result.and_then(|()| self.read(at, &mut buffer[..bytes]));
+                self.misread(&mut buffer[..bytes]);
                 Completion::Read { token, buffer, result }
             }
             Work::Prepare(header) => {
@@ -213,7 +269,7 @@ impl Device {
 
     fn prepare(&mut self, header: &SegmentHeader) {
         let mut medium = Medium::new(header.bytes);
-        let mut sector = [0; annulus_storage::SECTOR_BYTES];
+        let mut sector = [0; SECTOR_BYTES];
         let encoded = header.encode();
         sector[..encoded.len()].copy_from_slice(&encoded);
         medium.write(0, &sector);
@@ -231,7 +287,8 @@ impl Device {
         }
     }
 
-    fn is_durable(&self, block: &Block) {
+    fn is_durable(&mut self, block: &Block) {
+        self.history.push(block.held());
         let node = self.node;
         let mut scene = self.scene.borrow_mut();
         for (lsn, frame) in block.frames() {
@@ -241,11 +298,11 @@ impl Device {
 
     /// Some sectors of a write arrive in the cache.
     fn tear(&mut self, at: Position, bytes: &[u8]) {
-        let is_torn = self.random.permille(self.plan.torn_permille);
-        let all = self.random.permille(500);
-        let Device { media, random, .. } = self;
+        let is_torn = self.streams.tears.permille(self.plan.torn_permille);
+        let all = self.streams.tears.permille(500);
+        let Device { media, streams, .. } = self;
         let medium = media.get_mut(&at.segment).expect("the journal uses segments that were prepared");
-        medium.write_torn(at.offset, bytes, || if is_torn { random.permille(500) } else { all });
+        medium.write_torn(at.offset, bytes, || if is_torn { streams.tears.permille(500) } else { all });
     }
 
     fn abandon(&mut self) {
@@ -264,29 +321,101 @@ impl Device {
                         .fault("writes abandoned", || format!("a write at {at:?} breaks off"));
                     self.tear(at, &buffer[..bytes]);
                 }
-                Work::Prepare(header) if self.random.permille(500) => self.prepare(&header),
+                Work::Prepare(header) if self.streams.tears.permille(500) => self.prepare(&header),
                 Work::Read { .. } | Work::Prepare(_) => {}
             }
         }
     }
 
     fn recovered(&mut self) {
-        let blocks = std::mem::take(&mut self.blocks);
-        let media = &self.media;
-        let is_whole = |block: &&Block| {
-            media.get(&block.at.segment).is_some_and(|medium| medium.holds(block.at.offset, &block.image))
-        };
-        for block in blocks.iter().take_while(is_whole) {
-            self.is_durable(block);
+        for block in std::mem::take(&mut self.blocks) {
+            let medium = self.media.get(&block.at.segment);
+            if !medium.is_some_and(|medium| medium.holds(block.at.offset, &block.image)) {
+                break;
+            }
+            self.is_durable(&block);
         }
     }
 
+    fn read(&mut self, at: Position, buffer: &mut [u8]) -> io::Result<()> {
+        let medium = self.media.get(&at.segment).ok_or(io::ErrorKind::NotFound)?;
+        if at.offset + buffer.len() as u64 > medium.bytes() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if medium.is_unreadable(at.offset, buffer.len() as u64) {
+            let node = self.node;
+            self.scene
+                .borrow_mut()
+                .fault("reads of unreadable sectors", || format!("{node:?}: EIO at {at:?}"));
+            return Err(io::Error::other("unreadable sectors"));
+        }
+        medium.read(at.offset, buffer);
+        Ok(())
+    }
+
+    /// Maybe a sector comes from somewhere else, or all that was asked for.
+    fn misread(&mut self, buffer: &mut [u8]) {
+        let is_due = self.streams.misreads.below(10_000) < self.plan.misread_permyriad;
+        if !is_due || self.media.is_empty() {
+            return;
+        }
+        let random = &mut self.streams.misreads;
+        let segments: Vec<SegmentId> = self.media.keys().copied().collect();
+        let source = &self.media[&random.pick(&segments)];
+        let one = random.below((buffer.len() / SECTOR_BYTES) as u64) as usize;
+        let sectors = if random.permille(500) { one..one + 1 } else { 0..buffer.len() / SECTOR_BYTES };
+        let part = &mut buffer[sectors.start * SECTOR_BYTES..sectors.end * SECTOR_BYTES];
+        let from = random.below((source.bytes().saturating_sub(part.len() as u64)) / SECTOR_BYTES as u64 + 1);
+        source.read(from * SECTOR_BYTES as u64, part);
+        self.fails(true, "misdirected reads");
+    }
+
+    /// The same while a journal is read back: at most one sector for each start, and none of those that
+    /// must be spared, as if a write was lost. See [`harm`].
+    fn misread_at_start(&mut self, at: Position, buffer: &mut [u8]) {
+        let is_due = self.streams.misreads.below(100_000) < self.plan.misread_permyriad;
+        if !is_due || self.has_passing_trouble || self.first_missing.is_some() {
+            return;
+        }
+        let random = &mut self.streams.misreads;
+        let bytes = buffer.len() as u64;
+        let here: Vec<Held> = self.history.iter().copied().filter(|held| held.overlaps(at, bytes)).collect();
+        let sector = |bound: u64, random: &mut Random| random.below(bound / SECTOR) * SECTOR;
+        let to = if here.is_empty() || random.permille(200) {
+            at.offset + sector(bytes, random)
+        } else {
+            let held = random.pick(&here);
+            held.at.offset + sector(held.bytes, random)
+        };
+        let segments: Vec<SegmentId> = self.media.keys().copied().collect();
+        let source = &self.media[&random.pick(&segments)];
+        let from = sector(source.bytes(), random);
+        let is_read = at.offset <= to && to + SECTOR <= at.offset + bytes;
+        if is_read && !self.is_spared(Position { offset: to, ..at }, SECTOR) {
+            let start = (to - at.offset) as usize;
+            source.read(from, &mut buffer[start..start + SECTOR_BYTES]);
+            self.fails(true, "misdirected reads");
+        }
+    }
+
+    /// Something that a process does to its disk while it starts, unless it dies before.
+    fn output_at_start(&mut self) -> io::Result<()> {
+        if self.fuse.output() { Ok(()) } else { Err(broken_off()) }
+    }
+
     fn io(&mut self, at: Position) -> io::Result<&mut Medium> {
-        if self.fails(self.plan.read_error_permyriad, 10_000, "errors at start") {
+        // A start reads every segment, and any error ends it: at the rate of other reads none would succeed.
+        let fails = self.streams.read_errors.below(100_000) < self.plan.read_error_permyriad;
+        if self.fails(fails, "errors at start") {
             return Err(io::Error::other("injected"));
         }
         self.media.get_mut(&at.segment).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+}
+
+/// What a process sees that dies in this moment; nobody does.
+fn broken_off() -> io::Error {
+    io::Error::other("the process was killed")
 }
 
 impl Segments for SimulatedDisk {
@@ -301,11 +430,9 @@ impl Segments for SimulatedDisk {
 
     fn read_at(&mut self, at: Position, buffer: &mut [u8]) -> io::Result<()> {
         let mut device = self.0.borrow_mut();
-        let medium = device.io(at)?;
-        if at.offset + buffer.len() as u64 > medium.bytes() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        medium.read(at.offset, buffer);
+        device.io(at)?;
+        device.read(at, buffer)?;
+        device.misread_at_start(at, buffer);
         Ok(())
     }
 
@@ -320,15 +447,32 @@ impl Disk for SimulatedDisk {
     }
 
     fn erase(&mut self, at: Position, bytes: u64) -> io::Result<()> {
-        let mut device = self.0.borrow_mut();
-        let medium = device.io(at)?;
-        medium.write_torn(at.offset, &vec![0; bytes as usize], || true);
+        let device = &mut *self.0.borrow_mut();
+        device.judge_erasure(at, bytes);
+        device.io(at)?;
+        let zeros = vec![0; bytes as usize];
+        if device.output_at_start().is_err() {
+            device.tear(at, &zeros);
+            return Err(broken_off());
+        }
+        device.medium(at.segment).write_torn(at.offset, &zeros, || true);
         Ok(())
     }
 
+    /// A failed one leaves some sectors durable and the others in the cache.
     fn sync(&mut self, segment: SegmentId) -> io::Result<()> {
-        self.0.borrow_mut().io(Position { segment, offset: 0 })?.sync();
-        Ok(())
+        let device = &mut *self.0.borrow_mut();
+        device.output_at_start()?;
+        device.io(Position { segment, offset: 0 })?;
+        let fails = device.streams.sync_errors.below(10_000) < device.plan.sync_error_permyriad;
+        let Device { media, streams, .. } = device;
+        let medium = media.get_mut(&segment).ok_or(io::ErrorKind::NotFound)?;
+        if fails {
+            medium.sync_some(&mut streams.sync_errors);
+        } else {
+            medium.sync();
+        }
+        if device.fails(fails, "sync errors") { Err(io::Error::other("injected")) } else { Ok(()) }
     }
 
     fn prepare(&mut self, header: SegmentHeader, _urgent: bool) {
@@ -360,6 +504,9 @@ impl Disk for SimulatedDisk {
     /// At start nothing else happens meanwhile: what is in flight completes at once.
     fn wait(&mut self) -> io::Result<()> {
         let mut device = self.0.borrow_mut();
+        if device.fuse.is_burnt() {
+            return Err(broken_off());
+        }
         let now = device.truth.now();
         device.in_flight.iter_mut().for_each(|operation| operation.due = now);
         Ok(())

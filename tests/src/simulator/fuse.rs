@@ -23,6 +23,11 @@ impl Fuse {
         self.0.get().is_some()
     }
 
+    /// Whether the process has made its last output.
+    pub(super) fn is_burnt(&self) -> bool {
+        self.0.get() == Some(0)
+    }
+
     /// The process makes an output; false when it is dead and only believes so.
     pub(super) fn output(&self) -> bool {
         match self.0.get() {

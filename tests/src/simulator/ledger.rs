@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
-use annulus_rings::frame::checksum;
 use annulus_rings::{NodeId, RingId, Slot};
 
 use crate::world::Violation;
@@ -83,9 +82,9 @@ pub(super) fn number_of(command: &[u8]) -> u64 {
     digits.and_then(|digits| digits.parse().ok()).expect("every command starts with its number")
 }
 
-/// The state that follows `state` by `bytes`: equal states mean equal histories.
-pub(super) fn chain(state: u64, bytes: &[u8]) -> u64 {
-    (state.rotate_left(17) ^ checksum(bytes)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// The state that follows `state` by `digest`: equal states mean equal histories.
+pub(super) fn chain(state: u64, digest: u64) -> u64 {
+    (state.rotate_left(17) ^ digest).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Ledger {

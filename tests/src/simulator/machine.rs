@@ -1,10 +1,11 @@
 //! The state that is replicated: a chain of hashes, so that equal states mean equal histories.
 
 use annulus::{Committed, Replies, StateMachine};
+use annulus_rings::frame::checksum;
 use annulus_rings::{Ballot, NodeId, RingId, Role};
 
 use super::ledger::{Execution, chain, number_of};
-use super::scene::{Shared, digest_of};
+use super::scene::Shared;
 use crate::world::Happening;
 
 /// The state machine of one replica. It replies to each command with the state after it.
@@ -24,10 +25,13 @@ impl ChainMachine {
 
 impl StateMachine for ChainMachine {
     fn apply(&mut self, committed: Committed<'_>, replies: &mut Replies) {
-        self.state = chain(self.state, &committed.time_ns().to_le_bytes());
+        self.state = chain(self.state, committed.time_ns());
         self.executed.clear();
+        let mut of_slot = 0;
         for command in committed.commands() {
-            self.state = chain(self.state, command);
+            let digest = checksum(command);
+            of_slot = chain(of_slot, digest);
+            self.state = chain(self.state, digest);
             self.executed.push((number_of(command), self.state));
             replies.push(&self.state.to_le_bytes());
         }
@@ -38,7 +42,7 @@ impl StateMachine for ChainMachine {
             commands: &self.executed,
             state: self.state,
         };
-        self.scene.borrow_mut().executed(&execution, digest_of(committed.commands()));
+        self.scene.borrow_mut().executed(&execution, of_slot);
     }
 
     fn on_role(&mut self, role: Role, ballot: Ballot) {

@@ -9,6 +9,7 @@
 //! clients' commands.
 
 mod accident;
+mod class;
 mod client;
 mod clock;
 mod disk;
@@ -22,8 +23,10 @@ mod node;
 mod plan;
 mod scene;
 mod sessions;
+mod shape;
 mod simulation;
 mod summary;
+mod wire;
 
 pub use failure::{Failure, play};
 pub use plan::{DiskPlan, LoadPlan, NetworkPlan, Plan, ProcessPlan};

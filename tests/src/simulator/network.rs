@@ -12,9 +12,10 @@ use annulus_transport::{Network, NetworkStatistics, PeerState, PeerStatus, Recei
 
 use super::clock::TrueTime;
 use super::fuse::Fuse;
-use super::plan::NetworkPlan;
+use super::plan::{NetworkPlan, Plan};
 use super::scene::Shared;
 use super::sessions::Sessions;
+use super::wire::Damaged;
 use crate::chaos::Random;
 
 /// Frames that a cut or slow link holds; more are dropped, as a full socket does.
@@ -31,7 +32,7 @@ pub(super) struct Hub(Rc<RefCell<Links>>);
 struct Links {
     scene: Shared,
     truth: TrueTime,
-    random: Random,
+    streams: Streams,
     plan: NetworkPlan,
     by_ends: BTreeMap<(NodeId, NodeId), Link>,
     sessions: Sessions,
@@ -39,23 +40,47 @@ struct Links {
     arrivals: Vec<(Time, NodeId)>,
 }
 
+/// Random numbers, apart for each class of accidents.
+struct Streams {
+    delays: Random,
+    drops: Random,
+    duplicates: Random,
+    stragglers: Random,
+    damages: Random,
+}
+
+/// A frame on a connection.
+struct Flight {
+    at: Time,
+    frame: Frame,
+    /// Its bytes, where they are not what was sent.
+    damaged: Option<Damaged>,
+}
+
 /// One direction between two nodes.
 #[derive(Default)]
 struct Link {
     is_cut: bool,
-    /// In order: when each frame arrives. Those behind a cut arrive never, unless it heals.
-    flight: VecDeque<(Time, Frame)>,
+    /// In order. What is behind a cut arrives never, unless it heals.
+    flight: VecDeque<Flight>,
     /// Frames outside of the order: duplicates, and stragglers of old connections.
     strays: Vec<(Time, Frame)>,
 }
 
 impl Hub {
-    pub(super) fn new(scene: &Shared, truth: &TrueTime, plan: &NetworkPlan, random: Random) -> Hub {
+    pub(super) fn new(scene: &Shared, truth: &TrueTime, plan: &Plan) -> Hub {
+        let streams = Streams {
+            delays: plan.random("delays"),
+            drops: plan.random("frames dropped"),
+            duplicates: plan.random("frames duplicated"),
+            stragglers: plan.random("frames of old connections"),
+            damages: plan.random("frames damaged"),
+        };
         Hub(Rc::new(RefCell::new(Links {
             scene: scene.clone(),
             truth: truth.clone(),
-            random,
-            plan: plan.clone(),
+            streams,
+            plan: plan.network.clone(),
             by_ends: BTreeMap::new(),
             sessions: Sessions::default(),
             arrivals: Vec::new(),
@@ -98,8 +123,8 @@ impl Hub {
         }
         links.link(from, to).is_cut = is_cut;
         if is_cut {
-            links.link(from, to).flight.iter_mut().for_each(|(at, _)| *at = Time::NEVER);
-        } else if links.random.permille(500) {
+            links.link(from, to).flight.iter_mut().for_each(|flight| flight.at = Time::NEVER);
+        } else if links.streams.stragglers.permille(500) {
             links.lose(from, to);
         } else {
             links.resume(from, to);
@@ -119,7 +144,7 @@ impl Hub {
         let mut links = self.0.borrow_mut();
         for &peer in nodes.iter().filter(|peer| **peer != node) {
             *links.link(peer, node) = Link { is_cut: links.link(peer, node).is_cut, ..Link::default() };
-            if links.random.permille(500) {
+            if links.streams.stragglers.permille(500) {
                 links.lose(node, peer);
             }
         }
@@ -154,7 +179,7 @@ impl Links {
     /// late: that is more than a network does that keeps its word, and must harm nobody.
     fn connected(&mut self, a: NodeId, b: NodeId) {
         for (from, to) in [(a, b), (b, a)] {
-            self.link(from, to).flight.retain(|(_, frame)| frame.kind() != Kind::Announce);
+            self.link(from, to).flight.retain(|flight| flight.frame.kind() != Kind::Announce);
             let now = self.truth.now();
             self.arrives(to, now);
         }
@@ -169,28 +194,45 @@ impl Links {
     }
 
     fn delay(&mut self) -> Duration {
-        self.random.duration(self.plan.delay_max)
+        self.streams.delays.duration(self.plan.delay_max)
+    }
+
+    fn count(&self, class: &'static str) {
+        *self.scene.borrow_mut().faults.entry(class).or_default() += 1;
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, frame: Frame) {
-        let lost =
-            self.random.permille(self.plan.drop_permille) || self.link(from, to).flight.len() >= HELD_MAX;
+        let is_dropped = self.streams.drops.permille(self.plan.drop_permille);
+        let is_duplicated = self.streams.duplicates.permille(self.plan.duplicate_permille);
+        let damaged = self.damage(&frame);
+        let delay = self.delay();
+        let lost = is_dropped || self.link(from, to).flight.len() >= HELD_MAX;
         self.scene.borrow_mut().sent(from, to, &frame, lost);
         if lost {
-            *self.scene.borrow_mut().faults.entry("frames dropped").or_default() += 1;
-            return;
+            return self.count("frames dropped");
         }
-        let delay = self.delay();
-        if self.random.permille(self.plan.duplicate_permille) {
-            *self.scene.borrow_mut().faults.entry("frames duplicated").or_default() += 1;
+        if is_duplicated {
+            self.count("frames duplicated");
             self.stray(from, to, delay * 4, frame.clone());
         }
         let at = self.truth.now() + delay;
         let link = self.link(from, to);
         let at = if link.is_cut { Time::NEVER } else { at };
-        let at = link.flight.back().map_or(at, |(before, _)| at.max(*before));
-        link.flight.push_back((at, frame));
+        let at = link.flight.back().map_or(at, |before| at.max(before.at));
+        link.flight.push_back(Flight { at, frame, damaged });
         self.arrives(to, at);
+    }
+
+    /// What becomes of a frame's bytes, when it is not what was sent.
+    fn damage(&mut self, frame: &Frame) -> Option<Damaged> {
+        let random = &mut self.streams.damages;
+        let (is_flipped, is_cut) =
+            (random.permille(self.plan.corrupt_permille), random.permille(self.plan.truncate_permille));
+        if is_flipped {
+            Some(Damaged::flipped(frame, random))
+        } else {
+            is_cut.then(|| Damaged::cut(frame, random))
+        }
     }
 
     fn stray(&mut self, from: NodeId, to: NodeId, delay: Duration, frame: Frame) {
@@ -209,12 +251,12 @@ impl Links {
     }
 
     fn lose(&mut self, from: NodeId, to: NodeId) {
-        let flight = std::mem::take(&mut self.link(from, to).flight);
-        for (_, frame) in flight {
-            if self.random.permille(self.plan.straggler_permille) {
-                *self.scene.borrow_mut().faults.entry("frames of old connections").or_default() += 1;
-                let delay = self.random.duration(STRAGGLER_DELAY_MAX);
-                self.stray(from, to, delay, frame);
+        let flights = std::mem::take(&mut self.link(from, to).flight);
+        for flight in flights.into_iter().filter(|flight| flight.damaged.is_none()) {
+            if self.streams.stragglers.permille(self.plan.straggler_permille) {
+                self.count("frames of old connections");
+                let delay = self.streams.stragglers.duration(STRAGGLER_DELAY_MAX);
+                self.stray(from, to, delay, flight.frame);
             }
         }
     }
@@ -223,8 +265,8 @@ impl Links {
     fn resume(&mut self, from: NodeId, to: NodeId) {
         let at = self.truth.now() + self.delay();
         let flight = &mut self.link(from, to).flight;
-        for (due, _) in flight.iter_mut() {
-            *due = at;
+        for held in flight.iter_mut() {
+            held.at = at;
         }
         if !flight.is_empty() {
             self.arrives(to, at);
@@ -234,18 +276,40 @@ impl Links {
     fn receive(&mut self, to: NodeId, at: Time, received: &mut Vec<Received>) -> usize {
         let now = self.truth.now();
         let before = received.len();
+        let mut broken = Vec::new();
         let from_any = self.by_ends.iter_mut().filter(|((_, receiver), _)| *receiver == to);
         for (&(from, _), link) in from_any {
             for (_, frame) in link.strays.extract_if(.., |(due, _)| *due <= now) {
                 received.push(Received { from, frame, at });
             }
             while received.len() - before < POLL_FRAMES_MAX
-                && let Some((_, frame)) = link.flight.pop_front_if(|(due, _)| *due <= now)
+                && let Some(flight) = link.flight.pop_front_if(|flight| flight.at <= now)
             {
-                received.push(Received { from, frame, at });
+                if let Some(damaged) = flight.damaged {
+                    broken.push((from, damaged));
+                    break;
+                }
+                received.push(Received { from, frame: flight.frame, at });
             }
         }
+        for (from, damaged) in broken {
+            self.break_off(from, to, &damaged);
+        }
         received.len() - before
+    }
+
+    /// Damaged bytes have arrived: the receiver must notice, and then breaks the connection.
+    fn break_off(&mut self, from: NodeId, to: NodeId, damaged: &Damaged) {
+        let behind = self.link(from, to).flight.iter().filter(|flight| flight.damaged.is_none());
+        let verdict = damaged.arrive(behind.map(|flight| &flight.frame));
+        self.scene.borrow_mut().judge(verdict);
+        let class = damaged.class();
+        self.scene
+            .borrow_mut()
+            .fault(class, || format!("{class} from {from:?} to {to:?}: connection broken"));
+        self.lose(from, to);
+        self.lose(to, from);
+        self.renew(from, to);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use annulus::StateMachine;
 use annulus::clock::Clock as _;
-use annulus::core::{Core, CoreParts, RestoreError};
+use annulus::core::{Core, CoreParts};
 use annulus_rings::{Incarnation, NodeId, RingId, Role, Time};
 use annulus_storage::Unrecovered;
 
@@ -15,7 +15,7 @@ use super::network::{Hub, SimulatedNetwork};
 use super::plan::Plan;
 use super::scene::Shared;
 use crate::chaos::Random;
-use crate::world::Happening;
+use crate::world::{Happening, Violation};
 
 /// The shipped core over everything simulated.
 type SimulatedCore = Core<SimulatedDisk, SimulatedNetwork, SimulatedClock>;
@@ -32,6 +32,8 @@ pub(super) struct Node {
     pub(super) wake: Option<Time>,
     /// It does not get the CPU before.
     pub(super) paused_until: Time,
+    /// Why it never starts again: its disk is damaged, and it said so.
+    pub(super) refusal: Option<String>,
     core: Option<SimulatedCore>,
     scene: Shared,
     truth: TrueTime,
@@ -49,32 +51,38 @@ pub(super) enum Turned {
     Died,
 }
 
+/// How a start ended.
+pub(super) enum Started {
+    /// The process lives.
+    Up,
+    /// It was killed before it did.
+    Killed,
+    /// Something failed that may pass.
+    Hindered(String),
+    /// Its disk is damaged, it says so, and stops for good.
+    Refused(String),
+}
+
 /// The time that a turn takes.
 const TURN_NS: u64 = 5_000;
 /// The time between turns while a core waits for room in its journal.
 const SPIN_NS: u64 = 200_000;
 
 impl Node {
-    pub(super) fn new(
-        id: NodeId,
-        plan: &Plan,
-        scene: &Shared,
-        truth: &TrueTime,
-        random: &mut Random,
-    ) -> Node {
+    pub(super) fn new(id: NodeId, plan: &Plan, scene: &Shared, truth: &TrueTime) -> Node {
         let fuse = Fuse::default();
-        let mut own = Random::new(random.number());
+        let mut own = plan.random(&format!("node {}", id.0));
         let drift = own.below(2 * plan.process.drift_permyriad + 1).cast_signed();
         let drift = drift - plan.process.drift_permyriad.cast_signed();
-        let device = Random::new(own.number());
         Node {
             id,
             incarnation: Incarnation(1),
-            disk: SimulatedDisk::new(scene, truth, (id, &fuse), &plan.disk, device),
+            disk: SimulatedDisk::new(scene, truth, (id, &fuse), plan),
             clock: SimulatedClock::new(truth, drift),
             fuse,
             wake: None,
             paused_until: Time(0),
+            refusal: None,
             core: None,
             scene: scene.clone(),
             truth: truth.clone(),
@@ -87,9 +95,11 @@ impl Node {
         self.core.is_some()
     }
 
-    /// Starts a process from what the disk holds.
-    pub(super) fn start(&mut self, plan: &Plan, hub: &Hub, switch: &Switch) -> Result<(), RestoreError> {
+    /// Starts a process from what the disk holds. With a fuse it may be killed before it lives.
+    pub(super) fn start(&mut self, plan: &Plan, hub: &Hub, switch: &Switch, fuse: Option<u64>) -> Started {
         self.fuse.replace();
+        fuse.inspect(|outputs| self.fuse.light(*outputs));
+        self.disk.starting();
         self.scene.borrow_mut().happen_to_all(&Happening::Started { node: self.id, records: 0 });
         let whose = (self.id, self.rings.clone());
         let random = Random::new(self.random.number());
@@ -113,8 +123,28 @@ impl Node {
             self.disk.recovered();
         }
         self.scene.borrow_mut().recovered(core.is_ok());
-        self.core = Some(core?);
-        Ok(())
+        match core {
+            Ok(core) => {
+                self.core = Some(core);
+                Started::Up
+            }
+            Err(why) => self.judge_failure(why.to_string()),
+        }
+    }
+
+    /// A start may fail of an accident that passes, and must fail of damage; never without a cause.
+    fn judge_failure(&self, why: String) -> Started {
+        if self.fuse.is_burnt() {
+            Started::Killed
+        } else if self.disk.has_passing_trouble() {
+            Started::Hindered(why)
+        } else {
+            if !self.disk.is_damaged() {
+                let what = format!("{:?} does not start from a sound disk: {why}", self.id);
+                self.scene.borrow_mut().judge(Err(Violation { rule: "G11", what }));
+            }
+            Started::Refused(why)
+        }
     }
 
     /// The process ends at once.

@@ -40,6 +40,9 @@ pub struct Plan {
     pub disk: DiskPlan,
     /// What befalls processes.
     pub process: ProcessPlan,
+    /// Nodes whose disks may be damaged for good. The cluster must go on while that is a minority; with
+    /// more it may stop, but never disagree.
+    pub damaged_max: u16,
     seed: u64,
 }
 
@@ -67,6 +70,10 @@ pub struct NetworkPlan {
     pub drop_permille: u64,
     /// Frames that arrive again later, of a thousand.
     pub duplicate_permille: u64,
+    /// Frames of which bits flip, of a thousand.
+    pub corrupt_permille: u64,
+    /// Frames of which bytes are missing, of a thousand.
+    pub truncate_permille: u64,
     /// Frames of a broken connection that arrive long after it, of a thousand.
     pub straggler_permille: u64,
     /// Between breaks of a connection.
@@ -92,6 +99,20 @@ pub struct DiskPlan {
     pub full_permille: u64,
     /// Between times when a disk is slow, and their duration.
     pub slow_interval: Duration,
+    /// Reads that bring the bytes of another place, of 10,000.
+    pub misread_permyriad: u64,
+    /// Syncs at start that fail, of 10,000.
+    pub sync_error_permyriad: u64,
+    /// Between times when bits rot.
+    pub rot_interval: Duration,
+    /// Between writes that turn out to have gone to another place.
+    pub misdirection_interval: Duration,
+    /// Between writes that turn out to be missing.
+    pub loss_interval: Duration,
+    /// Power failures that take what was synced, of a thousand.
+    pub lying_flush_permille: u64,
+    /// Between times when sectors become unreadable.
+    pub unreadable_interval: Duration,
 }
 
 /// What befalls processes and clocks.
@@ -99,6 +120,10 @@ pub struct DiskPlan {
 pub struct ProcessPlan {
     /// Turns in the middle of whose outputs the process dies, of 100,000.
     pub fuse_per_100k: u64,
+    /// Starts in the middle of which the process dies, of a thousand.
+    pub start_fuse_permille: u64,
+    /// Between storms of restarts of one process.
+    pub storm_interval: Duration,
     /// Between kills.
     pub kill_interval: Duration,
     /// Between power failures, of one node or all.
@@ -120,26 +145,34 @@ fn some<T: Copy + Default>(random: &mut Random, choices: &[T]) -> T {
     if random.permille(500) { T::default() } else { random.pick(choices) }
 }
 
+/// Absent from most seeds: what it does cannot be undone.
+fn rare<T: Copy + Default>(random: &mut Random, choices: &[T]) -> T {
+    if random.permille(850) { T::default() } else { random.pick(choices) }
+}
+
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
 impl Plan {
     /// The plan of a seed.
-    pub fn draw(seed: u64, random: &mut Random) -> Plan {
-        let pace = random.pick(&[1, 1, 1, 5, 20]);
+    pub fn draw(seed: u64) -> Plan {
+        let random = &mut Random::named(seed, "plan");
+        let nodes = random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5]);
+        let pace = random.pick(&[1, 1, 1, 1, 1, 5, 20]);
         let plan = Plan {
-            nodes: random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
+            nodes,
+            damaged_max: if random.permille(150) { nodes } else { (nodes - 1) / 2 },
             rings: random.pick(&[1, 1, 1, 2, 3]),
-            duration: Duration::from_secs(random.pick(&[10, 30, 60, 120])),
+            duration: Duration::from_secs(random.pick(&[5, 10, 20, 30, 60, 120])),
             election_timeout: ms(random.pick(&[150, 300, 500, 1000])),
             window_slots: random.pick(&[1, 2, 4, 16]),
             retain_bytes: random.pick(&[0, 2000, 1 << 20]),
             writes_in_flight: random.pick(&[1, 2, 2, 4]),
-            load: LoadPlan::draw(random),
-            network: NetworkPlan::draw(random),
-            disk: DiskPlan::draw(random),
-            process: ProcessPlan::draw(random),
+            load: LoadPlan::draw(&mut Random::named(seed, "plan of the load")),
+            network: NetworkPlan::draw(&mut Random::named(seed, "plan of the network")),
+            disk: DiskPlan::draw(&mut Random::named(seed, "plan of the disk")),
+            process: ProcessPlan::draw(&mut Random::named(seed, "plan of the process")),
             seed,
         };
         plan.stretched(pace)
@@ -155,6 +188,11 @@ impl Plan {
             &mut network.partition_interval,
             &mut network.flap_interval,
             &mut disk.slow_interval,
+            &mut disk.rot_interval,
+            &mut disk.misdirection_interval,
+            &mut disk.loss_interval,
+            &mut disk.unreadable_interval,
+            &mut process.storm_interval,
             &mut process.kill_interval,
             &mut process.power_interval,
             &mut process.pause_interval,
@@ -164,6 +202,12 @@ impl Plan {
             *interval *= pace;
         }
         self
+    }
+
+    /// The random numbers of one class of accidents, or of one part of the cluster: its own, so that doing
+    /// without a class does not change what is drawn for the others.
+    pub(super) fn random(&self, name: &str) -> Random {
+        Random::named(self.seed, name)
     }
 
     /// Every node.
@@ -216,12 +260,12 @@ impl Plan {
     /// The options of each journal: segments so small that they are often left for the next.
     pub fn journal(&self) -> JournalOptions {
         JournalOptions {
-            segment_bytes: 1200 << 10,
+            segment_bytes: 300 << 10,
             segments_ahead: 2,
             writes_in_flight_max: self.writes_in_flight,
             write_bytes_max: 16 << 10,
-            backlog_bytes_max: 1100 << 10,
-            frame_bytes_max: 1100 << 10,
+            backlog_bytes_max: 280 << 10,
+            frame_bytes_max: 280 << 10,
             sync: SyncMode::Dsync,
         }
     }
@@ -229,37 +273,14 @@ impl Plan {
     /// The same cluster when nothing goes wrong any more.
     #[must_use]
     pub fn healed(&self) -> Plan {
-        let calm = self.election_timeout / 20;
-        Plan {
-            network: NetworkPlan {
-                delay_max: self.network.delay_max.min(calm),
-                drop_permille: 0,
-                duplicate_permille: 0,
-                straggler_permille: 0,
-                reset_interval: Duration::ZERO,
-                partition_interval: Duration::ZERO,
-                flap_interval: Duration::ZERO,
-            },
-            disk: DiskPlan {
-                latency_max: self.disk.latency_max.min(calm),
-                torn_permille: self.disk.torn_permille,
-                write_error_per_100k: 0,
-                read_error_permyriad: 0,
-                full_permille: 0,
-                slow_interval: Duration::ZERO,
-            },
-            process: ProcessPlan {
-                fuse_per_100k: 0,
-                kill_interval: Duration::ZERO,
-                power_interval: Duration::ZERO,
-                down_max: Duration::ZERO,
-                pause_interval: Duration::ZERO,
-                pause_max: Duration::ZERO,
-                drift_permyriad: self.process.drift_permyriad,
-                jump_interval: Duration::ZERO,
-            },
-            ..self.clone()
+        let mut healed = self.clone();
+        for class in Plan::classes() {
+            healed.without(class);
         }
+        let calm = self.election_timeout / 20;
+        healed.network.delay_max = self.network.delay_max.min(calm);
+        healed.disk.latency_max = self.disk.latency_max.min(calm);
+        healed
     }
 }
 
@@ -281,6 +302,8 @@ impl NetworkPlan {
             delay_max: ms(random.pick(&[0, 1, 5, 30])),
             drop_permille: some(random, &[5, 30, 150]),
             duplicate_permille: some(random, &[10, 100]),
+            corrupt_permille: some(random, &[1, 5, 30]),
+            truncate_permille: some(random, &[1, 5, 30]),
             straggler_permille: some(random, &[100, 500]),
             reset_interval: ms(some(random, &[300, 2000, 10_000])),
             partition_interval: ms(some(random, &[700, 3000, 10_000])),
@@ -298,6 +321,13 @@ impl DiskPlan {
             read_error_permyriad: some(random, &[20, 300]),
             full_permille: some(random, &[100, 500]),
             slow_interval: ms(some(random, &[2000, 10_000])),
+            misread_permyriad: some(random, &[100, 1000]),
+            sync_error_permyriad: some(random, &[100, 1000]),
+            rot_interval: ms(rare(random, &[1000, 5000, 20_000])),
+            misdirection_interval: ms(rare(random, &[2000, 10_000])),
+            loss_interval: ms(rare(random, &[2000, 10_000])),
+            lying_flush_permille: rare(random, &[100, 500]),
+            unreadable_interval: ms(rare(random, &[2000, 10_000])),
         }
     }
 }
@@ -306,6 +336,8 @@ impl ProcessPlan {
     fn draw(random: &mut Random) -> ProcessPlan {
         ProcessPlan {
             fuse_per_100k: some(random, &[5, 30, 150]),
+            start_fuse_permille: some(random, &[50, 400]),
+            storm_interval: ms(some(random, &[3000, 15_000])),
             kill_interval: ms(some(random, &[500, 3000, 10_000])),
             power_interval: ms(some(random, &[1000, 5000, 20_000])),
             down_max: ms(random.pick(&[1, 200, 2000, 8000])),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
-use annulus_rings::frame::ValueId;
+use annulus_rings::frame::{ValueId, checksum};
 use annulus_rings::{Commands, Frame, Kind, NodeId, Progress, RingId, Slot, Time};
 
 use super::clock::TrueTime;
@@ -44,8 +44,8 @@ pub(super) struct Scene {
 /// One ring.
 struct Observed {
     oracle: Oracle,
-    /// Every value that was ever proposed.
-    values: BTreeMap<ValueId, Frame>,
+    /// Every value that was ever proposed, and the digest of its commands.
+    values: BTreeMap<ValueId, (Frame, u64)>,
 }
 
 /// A slot that a replica executed, by the digest of its commands.
@@ -74,9 +74,9 @@ impl fmt::Display for Line {
     }
 }
 
-/// The digest of the commands of a slot, without its time, which replicas see as a running maximum.
-pub(super) fn digest_of<'a>(commands: impl Iterator<Item = &'a [u8]>) -> u64 {
-    commands.fold(0, chain)
+/// The digest of the commands of a value, without its time, which replicas see as a running maximum.
+fn digest_of(accept: &Frame) -> u64 {
+    Commands::of(accept).fold(0, |digest, command| chain(digest, checksum(command)))
 }
 
 impl Scene {
@@ -147,7 +147,7 @@ impl Scene {
         if frame.kind() == Kind::Accept
             && let Some(observed) = self.rings.get_mut(&frame.ring())
         {
-            observed.values.entry(frame.value()).or_insert_with(|| frame.clone());
+            observed.values.entry(frame.value()).or_insert_with(|| (frame.clone(), digest_of(frame)));
         }
     }
 
@@ -197,10 +197,10 @@ impl Scene {
             None => {
                 self.judge(broken("L2", format!("{node:?} executes {slot:?}, which no quorum voted for")));
             }
-            Some(frame) if digest_of(Commands::of(&frame)) != digest => {
+            Some((_, proposed)) if proposed != digest => {
                 self.judge(broken("G4", format!("{node:?} executes other commands in {slot:?} than chosen")));
             }
-            Some(frame) => self.happen(ring, Happening::Chosen { node, slot, frame }),
+            Some((frame, _)) => self.happen(ring, Happening::Chosen { node, slot, frame }),
         }
     }
 

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use annulus_rings::Time;
 
+use self::healing::Outlook;
 use super::accident::Accident;
 use super::client::Switch;
 use super::clock::TrueTime;
 use super::ledger::End;
 use super::network::Hub;
-use super::node::{Node, Turned};
+use super::node::{Node, Started, Turned};
 use super::plan::Plan;
 use super::scene::{Scene, Shared};
 use super::summary::Summary;
@@ -25,6 +26,12 @@ use crate::world::{Happening, Violation};
 
 /// Outputs that a process with a lit fuse may still make, at the most.
 const FUSE_OUTPUTS_MAX: u64 = 8;
+/// The same for one that starts: what it erases, syncs and prepares.
+const START_OUTPUTS_MAX: u64 = 12;
+/// When a process that failed to start is started again.
+const START_RETRY: Duration = Duration::from_millis(100);
+/// How long a process is down between the restarts of a storm, at the most.
+const STORM_DOWN_MAX: Duration = Duration::from_millis(3);
 
 /// What comes due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -40,6 +47,12 @@ enum Due {
 pub struct Simulation {
     plan: Plan,
     random: Random,
+    /// The random numbers of each class of accidents.
+    accidents: Vec<Random>,
+    /// How many restarts of a storm each node has before it.
+    storms: Vec<u64>,
+    /// Those of crashes in a turn.
+    fuses: Random,
     truth: TrueTime,
     scene: Shared,
     hub: Hub,
@@ -47,6 +60,8 @@ pub struct Simulation {
     nodes: Vec<Node>,
     /// Nodes that take no part any more.
     given_up: Vec<bool>,
+    /// What is left in the second phase.
+    outlook: Outlook,
     timeline: BinaryHeap<Reverse<(Time, u64, Due)>>,
     arranged: u64,
     turns: u64,
@@ -55,24 +70,31 @@ pub struct Simulation {
 impl Simulation {
     /// The history of a seed, before it begins. A traced one prints itself.
     pub fn new(seed: u64, is_traced: bool) -> Simulation {
-        let mut random = Random::new(seed);
-        let plan = Plan::draw(seed, &mut random);
+        Simulation::of(Plan::draw(seed), is_traced)
+    }
+
+    /// The history of a plan: that of its seed, maybe without some classes of accidents.
+    pub fn of(plan: Plan, is_traced: bool) -> Simulation {
         let truth = TrueTime::default();
         let scene: Shared = Rc::new(RefCell::new(Scene::new(&plan, &truth, is_traced)));
-        let hub = Hub::new(&scene, &truth, &plan.network, Random::new(random.number()));
+        let hub = Hub::new(&scene, &truth, &plan);
         let ids = plan.node_ids();
-        let nodes: Vec<Node> =
-            ids.into_iter().map(|id| Node::new(id, &plan, &scene, &truth, &mut random)).collect();
-        let given_up = vec![false; nodes.len()];
+        let nodes: Vec<Node> = ids.into_iter().map(|id| Node::new(id, &plan, &scene, &truth)).collect();
+        let (given_up, storms) = (vec![false; nodes.len()], vec![0; nodes.len()]);
+        let accidents = Accident::ALL.iter().map(|accident| plan.random(accident.name())).collect();
         Simulation {
+            random: plan.random("simulation"),
+            accidents,
+            storms,
+            fuses: plan.random("crashes in a turn"),
             plan,
-            random,
             truth,
             scene,
             hub,
             switch: Switch::new(),
             nodes,
             given_up,
+            outlook: Outlook::Quorum,
             timeline: BinaryHeap::new(),
             arranged: 0,
             turns: 0,
@@ -158,7 +180,7 @@ impl Simulation {
             Due::Turn(index) => self.turn(index),
             Due::Start(index) => self.start(index),
             Due::Accident(class) => {
-                self.befall(Accident::ALL[class]);
+                self.befall(class);
                 self.arrange_accident(class);
             }
             Due::Mend => self.mend(),
@@ -177,7 +199,7 @@ impl Simulation {
     fn arrange_accident(&mut self, class: usize) {
         let interval = Accident::ALL[class].interval(&self.plan);
         if interval > Duration::ZERO {
-            let delay = self.random.duration(interval * 2);
+            let delay = self.accidents[class].duration(interval * 2);
             self.arrange(delay, Due::Accident(class));
         }
     }
@@ -202,8 +224,8 @@ impl Simulation {
             let until = self.nodes[index].paused_until;
             return self.wake(index, until);
         }
-        if self.random.below(100_000) < self.plan.process.fuse_per_100k {
-            let outputs = self.random.below(FUSE_OUTPUTS_MAX);
+        if self.fuses.below(100_000) < self.plan.process.fuse_per_100k {
+            let outputs = self.fuses.below(FUSE_OUTPUTS_MAX);
             self.nodes[index].fuse.light(outputs);
         }
         self.turns += 1;
@@ -222,21 +244,45 @@ impl Simulation {
     }
 
     fn start(&mut self, index: usize) {
-        if self.nodes[index].is_up() || self.given_up[index] {
+        if self.nodes[index].is_up() || self.given_up[index] || self.nodes[index].refusal.is_some() {
             return;
         }
-        match self.nodes[index].start(&self.plan, &self.hub, &self.switch) {
-            Ok(()) => {
-                self.deliver();
-                self.wake(index, self.truth.now());
-            }
-            Err(error) => {
-                let id = self.nodes[index].id;
-                self.scene.borrow_mut().fault("failed starts", || format!("{id:?} does not start: {error}"));
+        let is_killed = self.fuses.permille(self.plan.process.start_fuse_permille) || self.storms[index] > 0;
+        let fuse = self.fuses.below(START_OUTPUTS_MAX);
+        let started = self.nodes[index].start(&self.plan, &self.hub, &self.switch, is_killed.then_some(fuse));
+        let id = self.nodes[index].id;
+        self.deliver();
+        match started {
+            Started::Up => self.wake(index, self.truth.now()),
+            Started::Killed => {
                 self.nodes[index].kill();
-                self.arrange(Duration::from_millis(100), Due::Start(index));
+                self.scene
+                    .borrow_mut()
+                    .fault("crashes at start", || format!("{id:?} is killed while it starts"));
+                self.arrange_start(index);
+            }
+            Started::Hindered(why) => {
+                self.nodes[index].kill();
+                self.scene.borrow_mut().fault("failed starts", || format!("{id:?} does not start: {why}"));
+                self.arrange(START_RETRY, Due::Start(index));
+            }
+            Started::Refused(why) => {
+                self.nodes[index].kill();
+                self.scene
+                    .borrow_mut()
+                    .fault("nodes stopped by damage", || format!("{id:?} stops for good: {why}"));
+                self.nodes[index].refusal = Some(why);
             }
         }
+    }
+
+    /// A process that ended comes back: at once while it is in a storm of restarts.
+    fn arrange_start(&mut self, index: usize) {
+        let is_stormy = self.storms[index] > 0;
+        self.storms[index] -= u64::from(is_stormy);
+        let down_max = if is_stormy { STORM_DOWN_MAX } else { self.plan.process.down_max };
+        let down = self.random.duration(down_max);
+        self.arrange(down, Due::Start(index));
     }
 
     /// The process ends, maybe with the power of its machine; it comes back later.
@@ -253,7 +299,6 @@ impl Simulation {
         self.scene.borrow_mut().fault(class, || format!("{id:?}: {class}"));
         self.scene.borrow_mut().happen_to_all(&Happening::Crashed { node: id, survivors: 0 });
         self.hub.leave(id, &self.plan.node_ids());
-        let down = self.random.duration(self.plan.process.down_max);
-        self.arrange(down, Due::Start(index));
+        self.arrange_start(index);
     }
 }

@@ -1,4 +1,15 @@
-//! The second phase: a quorum heals for good, and must elect, serve and agree (G11).
+//! The second phase: what is left of the cluster heals for good, and must serve and agree (G11).
+//!
+//! What may be demanded depends on what is left:
+//! - a quorum of nodes with sound disks, connected: it elects leaders, serves, and converges, whatever the
+//!   others do, who may be down, or up behind links that are cut either way or one way;
+//! - any graph of links that never changes: if one node and a quorum hear each other, itself included, some
+//!   such node leads and serves, and those who hear it and are heard by it converge. Nothing is forwarded, so
+//!   a way around over third nodes helps nobody: where no node has such a quorum, only safety is demanded.
+//!   Nodes that hear the leader deny their pre-votes to everybody else, and every other quorum has one of
+//!   them in it; so whoever is cut off from the leader cannot depose it;
+//! - fewer sound disks than a quorum: the cluster may stop, but then each node that stopped has said why.
+//!   Often it serves nevertheless.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -6,6 +17,7 @@ use std::time::Duration;
 use annulus_rings::{NodeId, RingId, Slot, Time};
 
 use super::super::client::Demand;
+use super::super::shape::{directions, draw_cuts};
 use super::{Due, Simulation};
 use crate::world::Violation;
 
@@ -16,34 +28,83 @@ const TIME_TO_SERVE: Duration = Duration::from_secs(10);
 /// Commands of each ring that a healed quorum must commit.
 const PROBES: u64 = 5;
 
+/// What is left of the cluster in the second phase.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Outlook {
+    /// A connected quorum of sound nodes.
+    Quorum,
+    /// Links that never change; for each node who hears it and is heard by it, itself included.
+    Graph(Vec<Vec<usize>>),
+    /// Fewer sound nodes than a quorum.
+    Ruin,
+}
+
 impl Simulation {
-    /// From now on a random quorum is up, connected and on sound disks. The rest is down for good, or up
-    /// behind links that are cut either way or one way.
+    /// From now on nothing goes wrong any more, and what is broken stays so.
     pub(super) fn heal(&mut self) {
-        self.scene.borrow_mut().note("a quorum heals for good".to_owned());
         self.plan = self.plan.healed();
         self.hub.replan(self.plan.network.clone());
         self.timeline.retain(|Reverse((_, _, due))| matches!(due, Due::Turn(_)));
+        self.storms.fill(0);
+        self.mend();
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
         self.random.shuffle(&mut order);
-        let quorum = self.nodes.len() / 2 + 1;
-        let healthy = quorum + self.random.below((self.nodes.len() - quorum) as u64 + 1) as usize;
-        // The first start needs more than a quorum: see the engine's acquaintances.
-        let are_admitted = self.scene.borrow().admitted.len() == self.nodes.len();
-        let healthy = if are_admitted { healthy } else { self.nodes.len() };
-        for (position, &index) in order.iter().enumerate() {
-            self.given_up[index] = position >= healthy;
+        order.sort_by_key(|index| self.nodes[*index].disk.is_damaged());
+        let sound = order.iter().filter(|index| !self.nodes[**index].disk.is_damaged()).count();
+        let quorum = self.quorum();
+        let is_graph = self.nodes.len() >= 3 && self.random.permille(400);
+        // The first start needs more than a quorum, once: see the engine's acquaintances.
+        let is_admitted = |index: &usize| self.scene.borrow().admitted.contains(&self.nodes[*index].id);
+        let is_first_start = !order[..sound].iter().all(is_admitted);
+        if is_first_start && sound == self.nodes.len() {
+            self.scene.borrow_mut().note("everybody heals for good".to_owned());
+        } else if sound < quorum || is_first_start {
+            self.outlook = Outlook::Ruin;
+            self.scene
+                .borrow_mut()
+                .fault("clusters damaged beyond a quorum", || "all is connected for good".to_owned());
+        } else if is_graph {
+            self.settle_links();
+        } else {
+            let healthy = quorum + self.random.below((sound - quorum) as u64 + 1) as usize;
+            order[healthy..].iter().for_each(|index| self.give_up(*index));
+            self.scene.borrow_mut().note("a quorum heals for good".to_owned());
         }
-        self.mend();
         for index in 0..self.nodes.len() {
-            if self.given_up[index] {
-                self.give_up(index);
-            } else {
+            if !self.given_up[index] {
                 self.restore(index);
             }
         }
         self.scene.borrow_mut().served.clear();
         self.switch.set(Demand::Probes);
+    }
+
+    pub(super) fn quorum(&self) -> usize {
+        self.nodes.len() / 2 + 1
+    }
+
+    /// Cuts links for good.
+    fn settle_links(&mut self) {
+        let ids = self.plan.node_ids();
+        let cuts = draw_cuts(&ids, &mut self.random);
+        self.scene.borrow_mut().fault("link graphs made permanent", || format!("cut for good: {cuts:?}"));
+        for &(from, to) in &cuts {
+            self.hub.cut(from, to, true);
+        }
+        let are_linked = |a: usize, b: usize| {
+            let is_whole = |direction: &(NodeId, NodeId)| !cuts.contains(direction);
+            let ends = [(ids[a], ids[b]), (ids[b], ids[a])];
+            directions(&ids)
+                .filter(|direction| ends.contains(direction))
+                .all(|direction| is_whole(&direction))
+        };
+        let is_sound = |index: &usize| !self.nodes[*index].disk.is_damaged();
+        let sound: Vec<usize> = (0..ids.len()).filter(is_sound).collect();
+        let circle = |index: usize| {
+            let others = sound.iter().copied().filter(|other| are_linked(index, *other));
+            if sound.contains(&index) { others.collect() } else { Vec::new() }
+        };
+        self.outlook = Outlook::Graph((0..ids.len()).map(circle).collect());
     }
 
     fn restore(&mut self, index: usize) {
@@ -60,10 +121,12 @@ impl Simulation {
         }
     }
 
+    /// A node that the others must do without. One with a damaged disk may stay connected.
     fn give_up(&mut self, index: usize) {
+        self.given_up[index] = true;
         let (id, ids) = (self.nodes[index].id, self.plan.node_ids());
-        let manner = self.random.below(4);
-        for &peer in ids.iter().filter(|peer| **peer != id) {
+        let manner = self.random.below(4 + 2 * u64::from(self.nodes[index].disk.is_damaged()));
+        for &peer in ids.iter().filter(|peer| **peer != id && manner < 4) {
             self.hub.cut(peer, id, manner != 1);
             self.hub.cut(id, peer, manner != 2);
         }
@@ -77,14 +140,14 @@ impl Simulation {
         self.truth.now() + self.plan.election_timeout * TIMEOUTS_TO_SERVE + TIME_TO_SERVE
     }
 
-    /// The healed quorum elects leaders and serves probes.
+    /// What is left elects leaders and serves probes, where that may be demanded.
     pub(super) fn serve(&mut self) -> Result<(), Violation> {
         let (limit, rings) = (self.limit(), self.plan.ring_ids());
         let served = self.play(limit, |simulation| {
             let scene = simulation.scene.borrow();
             rings.iter().all(|ring| scene.served.get(ring).is_some_and(|count| *count >= PROBES))
         })?;
-        if served {
+        if served || !self.must_serve()? {
             return Ok(());
         }
         let what = |ring: &RingId| {
@@ -94,48 +157,83 @@ impl Simulation {
             format!("ring {ring}: led by {leaders:?}, {served} of {PROBES} probes served")
         };
         let what: Vec<String> = rings.iter().map(what).collect();
-        Err(Violation { rule: "G11", what: what.join("; ") })
+        Err(Violation { rule: "G11", what: format!("{:?}: {}", self.outlook, what.join("; ")) })
     }
 
-    /// Every healed replica converges: it has executed everything that is chosen.
+    /// Whether a cluster that did not serve should have.
+    fn must_serve(&self) -> Result<bool, Violation> {
+        match &self.outlook {
+            Outlook::Quorum => Ok(true),
+            Outlook::Graph(circles) => Ok(circles.iter().any(|circle| circle.len() >= self.quorum())),
+            Outlook::Ruin => {
+                let is_silent = |index: &usize| {
+                    let node = &self.nodes[*index];
+                    !node.is_up() && node.refusal.is_none()
+                };
+                if let Some(index) = (0..self.nodes.len()).find(is_silent) {
+                    let what = format!("node {} is down and did not say why", index + 1);
+                    return Err(Violation { rule: "G11", what });
+                }
+                self.scene
+                    .borrow_mut()
+                    .fault("clusters that stopped of damage", || "nobody serves".to_owned());
+                Ok(false)
+            }
+        }
+    }
+
+    /// Every replica that can converges: it has executed everything that is chosen.
     pub(super) fn agree(&mut self) -> Result<(), Violation> {
         self.switch.set(Demand::Nothing);
-        let limit = self.limit();
-        if !self.play(limit, Simulation::has_converged)? {
-            let what = format!("{:?}", self.standings());
-            return Err(Violation {
-                rule: "G11",
-                what: format!("no convergence (ring, node, executed): {what}"),
-            });
+        if self.outlook == Outlook::Ruin || !self.must_serve()? {
+            return Ok(());
         }
-        for (ring, node, executed) in self.standings() {
-            let executed = executed.expect("a converged node is up");
-            let scene = &mut *self.scene.borrow_mut();
-            scene.ledger.nothing_acknowledged_is_lost(ring, node, executed)?;
+        let (limit, rings) = (self.limit(), self.plan.ring_ids());
+        let all_agree =
+            |simulation: &mut Simulation| rings.iter().all(|ring| simulation.converged(*ring).is_some());
+        if !self.play(limit, all_agree)? {
+            let standings: Vec<_> = rings.iter().map(|ring| self.standings(*ring)).collect();
+            let what = format!("{:?}: no convergence (ring, node, executed): {standings:?}", self.outlook);
+            return Err(Violation { rule: "G11", what });
+        }
+        for ring in rings {
+            for (node, executed) in self.converged(ring).unwrap_or_default() {
+                let scene = &mut *self.scene.borrow_mut();
+                scene.ledger.nothing_acknowledged_is_lost(ring, node, executed)?;
+            }
         }
         Ok(())
     }
 
-    fn has_converged(&mut self) -> bool {
-        let standings = self.standings();
+    /// Who has converged in a ring, when all have who can.
+    fn converged(&mut self, ring: RingId) -> Option<Vec<(NodeId, Slot)>> {
+        let standings = self.standings(ring);
         let scene = self.scene.borrow();
-        let mut standings = standings.into_iter();
-        standings.all(|(ring, _, executed)| {
-            executed
-                .is_some_and(|slot| slot.0 == scene.chosen_count(ring) && slot == scene.ledger.executed(ring))
-        })
-    }
-
-    /// How far each healed node is, by ring.
-    fn standings(&mut self) -> Vec<(RingId, NodeId, Option<Slot>)> {
-        let mut standings = Vec::new();
-        for (index, node) in self.nodes.iter_mut().enumerate() {
-            if !self.given_up[index] {
-                for ring in self.plan.ring_ids() {
-                    standings.push((ring, node.id, node.executed(ring)));
-                }
+        let is_whole =
+            |slot: &Slot| slot.0 == scene.chosen_count(ring) && *slot == scene.ledger.executed(ring);
+        let all_of = |circle: &[usize]| -> Option<Vec<(NodeId, Slot)>> {
+            let of = |index: &usize| {
+                let (node, _, executed) = standings[*index];
+                executed.filter(is_whole).map(|slot| (node, slot))
+            };
+            circle.iter().map(of).collect()
+        };
+        match &self.outlook {
+            Outlook::Graph(circles) => {
+                let quorum = self.quorum();
+                let leads = |index: &usize| standings[*index].1 && circles[*index].len() >= quorum;
+                (0..circles.len()).filter(leads).find_map(|index| all_of(&circles[index]))
+            }
+            Outlook::Quorum | Outlook::Ruin => {
+                let healed: Vec<usize> =
+                    (0..standings.len()).filter(|index| !self.given_up[*index]).collect();
+                all_of(&healed)
             }
         }
-        standings
+    }
+
+    /// Each node of a ring: whether it leads, and how far it has executed.
+    fn standings(&mut self, ring: RingId) -> Vec<(NodeId, bool, Option<Slot>)> {
+        self.nodes.iter_mut().map(|node| (node.id, node.leads(ring), node.executed(ring))).collect()
     }
 }
