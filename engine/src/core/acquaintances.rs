@@ -30,7 +30,7 @@ use annulus_rings::{
 use annulus_transport::{PeerState, PeerStatus};
 
 use super::announcement::{Announcement, Author, NO_RING, Record};
-use super::peer::{Peer, Reaction, Standing};
+use super::peer::{Peer, Standing};
 
 /// What this core knows of its peers' disks, and whether they know its own.
 pub(crate) struct Acquaintances {
@@ -53,8 +53,10 @@ pub(crate) struct Acquaintances {
     /// A record that something waits for is not durable yet.
     awaits_write: bool,
     has_unwritten: bool,
-    /// What an operator should know has changed.
+    /// What an operator should know may have changed.
     has_changed: bool,
+    /// What he was told last.
+    notice: Option<String>,
 }
 
 /// Whether the rings of this core take part.
@@ -121,6 +123,7 @@ impl Acquaintances {
             awaits_write: false,
             has_unwritten: false,
             has_changed: true,
+            notice: None,
         }
     }
 
@@ -185,12 +188,9 @@ impl Acquaintances {
             PeerStatus::Connected { incarnation, .. } => Some(incarnation),
             PeerStatus::Disconnected => None,
         };
-        let reaction = peer.connected(incarnation, now);
+        peer.connected(incarnation, now);
         self.due = self.due.min(now);
         self.has_changed = true;
-        if reaction == Reaction::Refuse {
-            self.tell_refused(index);
-        }
     }
 
     /// Takes what a peer announces.
@@ -217,11 +217,8 @@ impl Acquaintances {
             self.remembers(from, &heard)?;
         }
         let (before, vouched) = (self.peers[index].standing(), self.peers[index].vouches());
-        let reaction = self.peers[index].heard(&heard, self.author.incarnation, self.durable);
-        match reaction {
-            Reaction::Record => self.write_down(index, heard.incarnation, outbox),
-            Reaction::Refuse => self.tell_refused(index),
-            Reaction::Nothing => {}
+        if self.peers[index].heard(&heard, self.author.incarnation, self.durable) {
+            self.write_down(index, heard.incarnation, outbox);
         }
         let peer = &mut self.peers[index];
         self.has_unwritten |= peer.unwritten().is_some();
@@ -379,7 +376,13 @@ impl Acquaintances {
 
     /// What an operator should know, if that has changed: `None` in it when there is nothing.
     pub(crate) fn news(&mut self) -> Option<Option<String>> {
-        std::mem::take(&mut self.has_changed).then(|| self.notice())
+        if !std::mem::take(&mut self.has_changed) {
+            return None;
+        }
+        let notice = self.notice();
+        let is_news = notice != self.notice;
+        self.notice.clone_from(&notice);
+        is_news.then_some(notice)
     }
 
     fn notice(&self) -> Option<String> {
@@ -393,12 +396,6 @@ impl Acquaintances {
             ));
         }
         (!notices.is_empty()).then(|| notices.join("; "))
-    }
-
-    fn tell_refused(&self, index: usize) {
-        if let Some(why) = refusal(&self.peers[index]) {
-            tracing::error!(node = %self.author.node, "{why}");
-        }
     }
 
     fn index(&self, node: NodeId) -> Option<usize> {

@@ -167,6 +167,9 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     /// Tells peers of this disk what they are to know of it, and the operator what he is.
     fn introduce(&mut self, now: Time) -> usize {
         if let Some(notice) = self.acquaintances.news() {
+            if let Some(notice) = &notice {
+                tracing::warn!(node = %self.options.ring.node, "{notice}");
+            }
             self.vitals.notice(notice);
         }
         self.acquaintances.announce(now, &mut self.outbox)

@@ -49,17 +49,6 @@ pub(crate) enum Standing {
     OldCopy { known: Lsn, found: Lsn },
 }
 
-/// What an announcement asks of whoever heard it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Reaction {
-    /// Nothing.
-    Nothing,
-    /// Write down the life of the peer's disk, at once.
-    Record,
-    /// The peer's disk is refused.
-    Refuse,
-}
-
 impl Peer {
     pub(crate) fn new(node: NodeId) -> Peer {
         Peer {
@@ -124,7 +113,7 @@ impl Peer {
     }
 
     /// A connection to it stands, and everything of the last one is over.
-    pub(crate) fn connected(&mut self, incarnation: Option<Incarnation>, now: Time) -> Reaction {
+    pub(crate) fn connected(&mut self, incarnation: Option<Incarnation>, now: Time) {
         self.incarnation = incarnation;
         self.is_connected = incarnation.is_some();
         self.told = false;
@@ -136,25 +125,25 @@ impl Peer {
             }
             _ => Standing::Unheard,
         };
-        if self.is_refused() { Reaction::Refuse } else { Reaction::Nothing }
     }
 
-    /// It announces itself; `own` is the life of this node's disk.
-    pub(crate) fn heard(&mut self, heard: &Announcement, own: Incarnation, durable: Lsn) -> Reaction {
+    /// It announces itself; `own` is the life of this node's disk. True when the life of its disk is to be
+    /// written down, at once.
+    pub(crate) fn heard(&mut self, heard: &Announcement, own: Incarnation, durable: Lsn) -> bool {
         // A disk that is refused remembers things that are not this node's concern.
         if heard.known == Some(own) && !self.is_refused() {
             self.knows_us = true;
             self.told = heard.heard;
         }
-        let mut reaction = Reaction::Nothing;
+        let mut is_new = false;
         if self.standing == Standing::Unheard {
             if heard.durable < self.watermark && !mutant!(OLD_COPY_WELCOME) {
                 self.standing = Standing::OldCopy { known: self.watermark, found: heard.durable };
-                return Reaction::Refuse;
+                return false;
             }
             self.standing = Standing::Recording;
             if self.record.is_none() {
-                reaction = Reaction::Record;
+                is_new = true;
             } else if self.known(durable).is_some() {
                 self.welcome(heard.durable, durable);
             }
@@ -162,7 +151,7 @@ impl Peer {
         if !self.is_refused() {
             self.watermark = self.watermark.max(heard.durable);
         }
-        reaction
+        is_new
     }
 
     /// The journal is durable up to here; true when that makes the peer welcome.

@@ -2,6 +2,7 @@
 
 mod block;
 mod harm;
+mod replacement;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +19,7 @@ use annulus_storage::{
 
 use self::block::{Block, Held};
 pub(super) use self::harm::Harm;
+use self::replacement::Backup;
 use super::clock::TrueTime;
 use super::fuse::Fuse;
 use super::medium::Medium;
@@ -56,6 +58,8 @@ struct Device {
     first_missing: Option<Position>,
     /// An accident that passes befell this process while it started.
     has_passing_trouble: bool,
+    /// A copy of what it held at some moment.
+    backup: Option<Backup>,
 }
 
 /// Random numbers, apart for each class of accidents.
@@ -118,6 +122,7 @@ impl SimulatedDisk {
             is_damaged: false,
             first_missing: None,
             has_passing_trouble: false,
+            backup: None,
         })))
     }
 

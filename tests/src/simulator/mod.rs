@@ -15,6 +15,7 @@ mod clock;
 mod disk;
 mod failure;
 mod fuse;
+mod identities;
 mod ledger;
 mod machine;
 mod medium;

@@ -87,14 +87,14 @@ impl Hub {
         })))
     }
 
-    /// The connections of a process that starts on this life of its node's disk.
+    /// The connections of a process that starts on this life of its node's disk, the how manyth disk it may be.
     pub(super) fn join(
         &self,
-        (node, incarnation): (NodeId, Incarnation),
+        (node, incarnation, disks): (NodeId, Incarnation, u32),
         nodes: &[NodeId],
         fuse: &Fuse,
     ) -> SimulatedNetwork {
-        self.0.borrow_mut().join(node, incarnation);
+        self.0.borrow_mut().join(node, incarnation, disks);
         let disconnected = |node: &NodeId| PeerState {
             node: *node,
             status: PeerStatus::Disconnected,
@@ -156,8 +156,8 @@ impl Links {
         self.by_ends.entry((from, to)).or_default()
     }
 
-    fn join(&mut self, node: NodeId, incarnation: Incarnation) {
-        let is_other_disk = self.sessions.join(node, incarnation);
+    fn join(&mut self, node: NodeId, incarnation: Incarnation, disks: u32) {
+        let is_other_disk = self.sessions.join(node, incarnation, disks);
         for (ends, link) in &mut self.by_ends {
             // A frame is never delivered as coming from another disk than the one that it came from.
             if is_other_disk && ends.0 == node {

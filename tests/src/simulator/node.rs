@@ -25,6 +25,8 @@ pub(super) struct Node {
     pub(super) id: NodeId,
     /// The life of its disk.
     pub(super) incarnation: Incarnation,
+    /// How many disks it has had.
+    pub(super) disks: u32,
     pub(super) disk: SimulatedDisk,
     pub(super) clock: SimulatedClock,
     pub(super) fuse: Fuse,
@@ -77,6 +79,7 @@ impl Node {
         Node {
             id,
             incarnation: Incarnation(1),
+            disks: 1,
             disk: SimulatedDisk::new(scene, truth, (id, &fuse), plan),
             clock: SimulatedClock::new(truth, drift),
             fuse,
@@ -109,7 +112,7 @@ impl Node {
             options: plan.core(self.id, self.incarnation),
             clock: self.clock.clone(),
             journal: journal.expect("the options of the plan are sound"),
-            network: hub.join((self.id, self.incarnation), &plan.node_ids(), &self.fuse),
+            network: hub.join((self.id, self.incarnation, self.disks), &plan.node_ids(), &self.fuse),
             service: Some(Box::new(clients)),
         };
         let machine = |ring: &RingId| {

@@ -113,6 +113,10 @@ pub struct DiskPlan {
     pub lying_flush_permille: u64,
     /// Between times when sectors become unreadable.
     pub unreadable_interval: Duration,
+    /// Between times when an empty disk takes the place of one.
+    pub wipe_interval: Duration,
+    /// Between times when a disk is copied, or the copy put back.
+    pub copy_interval: Duration,
 }
 
 /// What befalls processes and clocks.
@@ -192,6 +196,8 @@ impl Plan {
             &mut disk.misdirection_interval,
             &mut disk.loss_interval,
             &mut disk.unreadable_interval,
+            &mut disk.wipe_interval,
+            &mut disk.copy_interval,
             &mut process.storm_interval,
             &mut process.kill_interval,
             &mut process.power_interval,
@@ -328,6 +334,8 @@ impl DiskPlan {
             loss_interval: ms(rare(random, &[2000, 10_000])),
             lying_flush_permille: rare(random, &[100, 500]),
             unreadable_interval: ms(rare(random, &[2000, 10_000])),
+            wipe_interval: ms(rare(random, &[2000, 10_000])),
+            copy_interval: ms(rare(random, &[1000, 5000])),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! panics in the middle of that turn: the first rule that is broken is kept and ends the run after it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
@@ -12,6 +12,7 @@ use annulus_rings::frame::{ValueId, checksum};
 use annulus_rings::{Commands, Frame, Kind, NodeId, Progress, RingId, Slot, Time};
 
 use super::clock::TrueTime;
+use super::identities::Identities;
 use super::ledger::{End, Execution, Ledger, chain};
 use super::plan::Plan;
 use crate::world::{Happening, Oracle, Violation};
@@ -35,8 +36,7 @@ pub(super) struct Scene {
     is_traced: bool,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) frames: u64,
-    /// Nodes whose journals say that they take part.
-    pub(super) admitted: BTreeSet<NodeId>,
+    pub(super) identities: Identities,
     /// Commands committed to clients, by ring, since the cluster healed.
     pub(super) served: BTreeMap<RingId, u64>,
 }
@@ -97,7 +97,7 @@ impl Scene {
             is_traced,
             faults: BTreeMap::new(),
             frames: 0,
-            admitted: BTreeSet::new(),
+            identities: Identities::default(),
             served: BTreeMap::new(),
         }
     }
@@ -134,6 +134,8 @@ impl Scene {
     pub(super) fn sent(&mut self, from: NodeId, to: NodeId, frame: &Frame, lost: bool) {
         self.frames += 1;
         self.learn_value(frame);
+        let verdict = self.identities.sent(from, to, frame);
+        self.judge(verdict);
         self.happen(frame.ring(), Happening::Sent { from, to, frame: frame.clone(), lost });
     }
 
@@ -155,15 +157,15 @@ impl Scene {
     pub(super) fn happen(&mut self, ring: RingId, happening: Happening) {
         let checksum = happening.frame().map_or(1, Frame::checksum);
         self.fold(self.truth.now().0, checksum);
-        if let Happening::Durable { node, frame, .. } = &happening
-            && frame.kind() == Kind::Admitted
-        {
-            self.admitted.insert(*node);
+        if let Happening::Durable { node, frame, .. } = &happening {
+            self.identities.durable(*node, frame);
         }
         if let Some(observed) = self.rings.get_mut(&ring) {
             let verdict = observed.oracle.observe(&happening);
             self.tell(Told::Ring(ring, Box::new(happening)));
             self.judge(verdict);
+        } else {
+            self.tell(Told::Ring(ring, Box::new(happening)));
         }
     }
 

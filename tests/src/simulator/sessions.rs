@@ -12,19 +12,19 @@ use annulus_transport::{PeerState, PeerStatus};
 #[derive(Default)]
 pub(super) struct Sessions {
     up: BTreeMap<NodeId, Incarnation>,
-    /// The last life of each node's disk.
-    lives: BTreeMap<NodeId, Incarnation>,
+    /// How many disks each node had had when it was up last.
+    disks: BTreeMap<NodeId, u32>,
     counts: BTreeMap<(NodeId, NodeId), u64>,
 }
 
 impl Sessions {
     /// A process starts; true when it runs on another disk than the one before.
-    pub(super) fn join(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
+    pub(super) fn join(&mut self, node: NodeId, incarnation: Incarnation, disks: u32) -> bool {
         self.up.insert(node, incarnation);
         for peer in self.peers_up(node) {
             self.renew(node, peer);
         }
-        self.lives.insert(node, incarnation).is_some_and(|before| before != incarnation)
+        self.disks.insert(node, disks).is_some_and(|before| before != disks)
     }
 
     /// A process ends.

@@ -2,6 +2,7 @@
 
 mod befalling;
 mod healing;
+mod replacing;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -30,6 +31,8 @@ const FUSE_OUTPUTS_MAX: u64 = 8;
 const START_OUTPUTS_MAX: u64 = 12;
 /// When a process that failed to start is started again.
 const START_RETRY: Duration = Duration::from_millis(100);
+/// What a core says that stops because a peer remembers more than its disk.
+const FORGOTTEN: &str = "has forgotten votes";
 /// How long a process is down between the restarts of a storm, at the most.
 const STORM_DOWN_MAX: Duration = Duration::from_millis(3);
 
@@ -237,8 +240,15 @@ impl Simulation {
             Turned::Until(at) => self.wake(index, at),
             Turned::Died => self.crash(index, "crashes in a turn", false),
             Turned::Failed(why) => {
-                self.scene.borrow_mut().note(format!("{:?} stops: {why}", self.nodes[index].id));
-                self.crash(index, "stops of broken journals", false);
+                let id = self.nodes[index].id;
+                self.scene.borrow_mut().note(format!("{id:?} stops: {why}"));
+                if !why.contains(FORGOTTEN) {
+                    return self.crash(index, "stops of broken journals", false);
+                }
+                let verdict = self.scene.borrow().identities.stopped(id, self.nodes[index].disk.is_damaged());
+                self.scene.borrow_mut().judge(verdict);
+                self.crash(index, "stops of disks that had forgotten", false);
+                self.nodes[index].refusal = Some(why);
             }
         }
     }

@@ -50,6 +50,7 @@ impl Simulation {
             Accident::Misdirection => self.harm(index, Harm::Misdirected, accident.name(), &mut random),
             Accident::LostWrite => self.harm(index, Harm::Lost, accident.name(), &mut random),
             Accident::UnreadableSectors => self.harm(index, Harm::Unreadable, accident.name(), &mut random),
+            Accident::Wipe | Accident::OldCopy => self.replace_disk(index, accident, &mut random),
         }
         self.accidents[class] = random;
     }

@@ -54,7 +54,7 @@ impl Simulation {
         let quorum = self.quorum();
         let is_graph = self.nodes.len() >= 3 && self.random.permille(400);
         // The first start needs more than a quorum, once: see the engine's acquaintances.
-        let is_admitted = |index: &usize| self.scene.borrow().admitted.contains(&self.nodes[*index].id);
+        let is_admitted = |index: &usize| self.scene.borrow().identities.is_admitted(self.nodes[*index].id);
         let is_first_start = !order[..sound].iter().all(is_admitted);
         if is_first_start && sound == self.nodes.len() {
             self.scene.borrow_mut().note("everybody heals for good".to_owned());
