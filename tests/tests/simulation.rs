@@ -1,4 +1,4 @@
-//! Seeded histories of whole clusters on simulated devices, against G1–G5, G10 (by slots), G11, L2–L5, L7, A2–A4,
+//! Seeded histories of whole clusters on simulated devices, against G1–G5, G10 (by slots), G11, L2–L5, L7, A2–A4, A10,
 //! P1, P7, P8, T2 and every contract of the engine.
 //!
 //! `cargo run --release -p annulus-tests --bin simulate` plays more of them.
@@ -37,7 +37,26 @@ fn clusters_agree_through_every_accident_and_serve_after_it() {
         }
     });
     println!("{} of {SEEDS} seeds in {:?}\n{total}", total.seeds, begin.elapsed());
-    let common = ["kills", "power failures", "partitions", "pauses", "frames dropped", "write errors"];
+    let common = [
+        "kills",
+        "restart storms",
+        "crashes at start",
+        "power failures",
+        "partitions",
+        "link graphs made permanent",
+        "pauses",
+        "frames dropped",
+        "frames corrupted",
+        "frames truncated",
+        "write errors",
+        "sync errors",
+        "misdirected reads",
+        "misdirected writes",
+        "lost writes",
+        "bit rot",
+        "unreadable sectors",
+        "nodes stopped by damage",
+    ];
     let missing = common.iter().find(|class| !total.faults.contains_key(*class));
     assert!(total.seeds < 50 || missing.is_none(), "accidents must happen, and these did not: {missing:?}");
 }

@@ -469,7 +469,7 @@ impl Disk for SimulatedDisk {
         let device = &mut *self.0.borrow_mut();
         device.output_at_start()?;
         device.io(Position { segment, offset: 0 })?;
-        let fails = device.streams.sync_errors.below(10_000) < device.plan.sync_error_permyriad;
+        let fails = device.streams.sync_errors.below(100_000) < device.plan.sync_error_permyriad;
         let Device { media, streams, .. } = device;
         let medium = media.get_mut(&segment).ok_or(io::ErrorKind::NotFound)?;
         if fails {

@@ -33,7 +33,7 @@ const PROBES: u64 = 5;
 pub(super) enum Outlook {
     /// A connected quorum of sound nodes.
     Quorum,
-    /// Links that never change; for each node who hears it and is heard by it, itself included.
+    /// Links that never change; for each node the sound ones that hear it and are heard by it, itself included.
     Graph(Vec<Vec<usize>>),
     /// Fewer sound nodes than a quorum.
     Ruin,
@@ -100,10 +100,7 @@ impl Simulation {
         };
         let is_sound = |index: &usize| !self.nodes[*index].disk.is_damaged();
         let sound: Vec<usize> = (0..ids.len()).filter(is_sound).collect();
-        let circle = |index: usize| {
-            let others = sound.iter().copied().filter(|other| are_linked(index, *other));
-            if sound.contains(&index) { others.collect() } else { Vec::new() }
-        };
+        let circle = |index| sound.iter().copied().filter(|other| are_linked(index, *other)).collect();
         self.outlook = Outlook::Graph((0..ids.len()).map(circle).collect());
     }
 
@@ -164,7 +161,12 @@ impl Simulation {
     fn must_serve(&self) -> Result<bool, Violation> {
         match &self.outlook {
             Outlook::Quorum => Ok(true),
-            Outlook::Graph(circles) => Ok(circles.iter().any(|circle| circle.len() >= self.quorum())),
+            Outlook::Graph(circles) => {
+                let quorum = self.quorum();
+                let has_quorum =
+                    |(index, circle): (usize, &Vec<usize>)| circle.contains(&index) && circle.len() >= quorum;
+                Ok(circles.iter().enumerate().any(has_quorum))
+            }
             Outlook::Ruin => {
                 let is_silent = |index: &usize| {
                     let node = &self.nodes[*index];
@@ -220,8 +222,7 @@ impl Simulation {
         };
         match &self.outlook {
             Outlook::Graph(circles) => {
-                let quorum = self.quorum();
-                let leads = |index: &usize| standings[*index].1 && circles[*index].len() >= quorum;
+                let leads = |index: &usize| standings[*index].1;
                 (0..circles.len()).filter(leads).find_map(|index| all_of(&circles[index]))
             }
             Outlook::Quorum | Outlook::Ruin => {
