@@ -112,9 +112,4 @@ impl Outbox {
     pub(crate) fn send(&mut self, to: NodeId, frame: Frame) {
         self.transmits.push(Transmit { to, frame });
     }
-
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.transmits.is_empty() && self.appends.is_empty() && self.events.is_empty()
-    }
 }

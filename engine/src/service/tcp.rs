@@ -1,14 +1,16 @@
 //! A service for protocols over TCP: sockets, buffers and backpressure, so that a protocol only parses.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use annulus_transport::{Interest, Readiness, Token};
+use rustix::net::sockopt;
 
 use super::connection::{Connection, ConnectionId, Flow, Found};
 use super::protocol::{Protocol, TcpServiceOptions};
-use crate::{Completion, Local, Service};
+use crate::{Completion, Local, Service, Time};
 
 /// Serves a [`Protocol`] on a core. See [`Service`].
 ///
@@ -20,6 +22,8 @@ pub struct TcpService<P: Protocol> {
     listener: TcpListener,
     listener_token: Token,
     accept_due: bool,
+    /// Nobody is accepted before: the process was out of descriptors or memory.
+    accept_rests_until: Option<Time>,
     readiness: Readiness,
     ready: Vec<Token>,
     connections: Vec<Entry<P::Connection>>,
@@ -42,6 +46,30 @@ const TURN_ACCEPTS_MAX: usize = 32;
 /// Turns without input after which a connection is no longer looked at every turn: many while few are
 /// looked at, few while many are.
 const IDLE_TURNS: [(usize, u32); 3] = [(8, 256), (64, 16), (usize::MAX, 2)];
+
+/// How long nobody is accepted after the process ran out of descriptors or memory: the listener stays
+/// readable all that time, so waiting for it would be spinning.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// After this long without a word the kernel asks whether the client is still there, so often, in such
+/// intervals: a client whose machine is gone gives its place back within two minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// Makes a client's socket ready to be served.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    Ok(sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?)
+}
+
+/// Whether accepting failed because of one client, so that the next one may be accepted at once.
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted)
+}
 
 impl<P: Protocol> TcpService<P> {
     /// Listens on an address. Call it on the core's thread: in the closure given to
@@ -72,6 +100,7 @@ impl<P: Protocol> TcpService<P> {
             listener,
             listener_token,
             accept_due: true,
+            accept_rests_until: None,
             readiness,
             ready: Vec::new(),
             connections: Vec::new(),
@@ -128,23 +157,29 @@ impl<P: Protocol> TcpService<P> {
         }
     }
 
-    fn accept(&mut self) -> usize {
-        if !self.accept_due {
+    fn accept(&mut self, now: Time) -> usize {
+        if !self.accept_due || self.accept_rests_until.is_some_and(|until| now < until) {
             return 0;
         }
+        self.accept_rests_until = None;
         for accepted in 0..TURN_ACCEPTS_MAX {
             match self.listener.accept() {
                 Ok((stream, _)) => {
                     if self.connected >= self.options.connections_max {
                         drop(stream);
-                    } else if stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_ok() {
+                    } else if prepare(&stream).is_ok() {
                         self.open(stream);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
+                Err(error) if is_of_the_client(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.accept_due = false;
                     self.arm(self.listener_token, Interest::Readable);
+                    return accepted;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, connections = self.connected, "no client can be accepted for now");
+                    self.accept_rests_until = Some(now + ACCEPT_REST);
                     return accepted;
                 }
             }
@@ -152,7 +187,7 @@ impl<P: Protocol> TcpService<P> {
         TURN_ACCEPTS_MAX
     }
 
-    fn open(&mut self, stream: std::net::TcpStream) {
+    fn open(&mut self, stream: TcpStream) {
         let token = self.readiness.add(stream.as_raw_fd());
         let index = self.free.pop().unwrap_or_else(|| {
             self.connections.push(Entry { generation: 0, connection: None });
@@ -317,7 +352,7 @@ impl<P: Protocol> TcpService<P> {
 impl<P: Protocol> Service for TcpService<P> {
     fn turn(&mut self, local: &mut Local<'_>) -> usize {
         self.take_ready();
-        self.accept() + self.read_hot(local)
+        self.accept(local.now()) + self.read_hot(local)
     }
 
     fn completed(&mut self, tag: u64, completion: Completion<'_>) {
@@ -343,7 +378,8 @@ impl<P: Protocol> Service for TcpService<P> {
     }
 
     fn prepare_park(&mut self) -> bool {
-        if self.accept_due || !self.dirty.is_empty() {
+        let accepts = self.accept_due && self.accept_rests_until.is_none();
+        if accepts || !self.dirty.is_empty() {
             return true;
         }
         for position in 0..self.hot.len() {
@@ -363,5 +399,9 @@ impl<P: Protocol> Service for TcpService<P> {
 
     fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()> {
         self.readiness.register_wake(eventfd)
+    }
+
+    fn deadline(&self) -> Time {
+        self.accept_rests_until.unwrap_or(Time::NEVER)
     }
 }
