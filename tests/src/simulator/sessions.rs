@@ -45,17 +45,17 @@ impl Sessions {
     /// Brings what `node` knows of its peers up to date.
     pub(super) fn look(&self, node: NodeId, now: Time, states: &mut [PeerState]) {
         for state in states {
-            let count = self.counts.get(&(node.min(state.node), node.max(state.node))).copied();
+            let count = self.counts.get(&(node.min(state.node), node.max(state.node)));
+            let count = count.copied().unwrap_or_default();
+            let is_new = state.connections != count;
+            // One that came and went since the last look was a connection too.
+            state.connections = count;
             match self.up.get(&state.node) {
                 None => state.status = PeerStatus::Disconnected,
-                Some(&incarnation) => {
-                    if state.connections != count.unwrap_or_default() || !state.is_connected() {
-                        state.status = PeerStatus::Connected { incarnation, since: now };
-                    }
+                Some(&incarnation) if is_new || !state.is_connected() => {
+                    state.status = PeerStatus::Connected { incarnation, since: now };
                 }
-            }
-            if state.is_connected() {
-                state.connections = count.unwrap_or_default();
+                Some(_) => {}
             }
         }
     }

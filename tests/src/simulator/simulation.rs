@@ -209,8 +209,9 @@ impl Simulation {
 
     /// The node takes a turn at `at` at the latest.
     fn wake(&mut self, index: usize, at: Time) {
+        let now = self.truth.now();
         let node = &mut self.nodes[index];
-        let at = at.max(node.paused_until);
+        let at = at.max(node.paused_until).max(now);
         if node.is_up() && at < Time::NEVER && node.wake.is_none_or(|wake| at < wake) {
             node.wake = Some(at);
             self.arrange_at(at, Due::Turn(index));
