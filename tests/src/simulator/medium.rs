@@ -69,7 +69,9 @@ impl Medium {
             (0..flips).map(|_| random.below(8 * SECTOR_BYTES as u64) as usize).collect();
         bits.sort_unstable();
         bits.dedup();
-        bits.iter().for_each(|bit| bytes[bit / 8] ^= 1 << (bit % 8));
+        for bit in bits {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
         if bytes == [0; SECTOR_BYTES] {
             bytes[0] = 1;
         }

@@ -3,10 +3,16 @@
 //!
 //! Disks, network, clocks and clients are simulated behind the engine's own traits; everything between
 //! them is the code that ships. One seed is one history. It has two phases: accidents of every class that
-//! the seed knows, during which nothing may ever be wrong (safety); then a quorum heals for good, and must
-//! elect, serve and agree within stated times (liveness). An observer who sees every frame, record,
-//! execution and answer judges each of them: see [`Oracle`](crate::world::Oracle) and the ledger of
-//! clients' commands.
+//! the seed knows, during which nothing may ever be wrong (safety); then what is left heals for good, and
+//! where that is enough it must elect, serve and agree within stated times (liveness).
+//!
+//! Most accidents pass. Harm to what a disk holds does not: a node that finds its disk damaged says so and
+//! stops for good, and only then; one that does not start from a sound disk breaks a rule (G11), and so does
+//! one that writes again, or erases, what was durable (A10). In most seeds only a minority of disks is ever
+//! harmed; in some it may be all, and then the cluster may stop, but never disagree.
+//!
+//! An observer who sees every frame, record, execution and answer judges each of them: see
+//! [`Oracle`](crate::world::Oracle) and the ledger of clients' commands.
 
 mod accident;
 mod class;

@@ -20,7 +20,8 @@ use super::block::Held;
 use super::{Device, SECTOR};
 use crate::chaos::Random;
 
-/// A kind of harm that lasts.
+/// A kind of harm that lasts. A disk that is replaced, by an empty one or by an old copy of itself, belongs
+/// here too once a node notices that: then [`Device::harm`] exchanges the media.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in super::super) enum Harm {
     /// Bits of a sector flip.
@@ -129,7 +130,9 @@ impl Device {
         self.media.get_mut(&to.segment)?.write(to.offset, &image);
         let over: Vec<Held> =
             self.history.iter().copied().filter(|other| other.overlaps(to, held.bytes)).collect();
-        over.iter().for_each(|other| self.misses(other));
+        for other in &over {
+            self.misses(other);
+        }
         Some(format!("the block of {:?} lies at {to:?}", held.at))
     }
 

@@ -8,8 +8,8 @@
 //!   a way around over third nodes helps nobody: where no node has such a quorum, only safety is demanded.
 //!   Nodes that hear the leader deny their pre-votes to everybody else, and every other quorum has one of
 //!   them in it; so whoever is cut off from the leader cannot depose it;
-//! - fewer sound disks than a quorum: the cluster may stop, but then each node that stopped has said why.
-//!   Often it serves nevertheless.
+//! - fewer sound disks than a quorum: the cluster may stop, but then each node that is down has said why. It
+//!   goes on while the damage is where nobody has looked yet.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -176,9 +176,13 @@ impl Simulation {
                     let what = format!("node {} is down and did not say why", index + 1);
                     return Err(Violation { rule: "G11", what });
                 }
+                let up = self.nodes.iter().filter(|node| node.is_up()).count();
+                let is_stopped = up < self.quorum();
+                let class =
+                    if is_stopped { "clusters stopped by damage" } else { "clusters stalled by damage" };
                 self.scene
                     .borrow_mut()
-                    .fault("clusters that stopped of damage", || "nobody serves".to_owned());
+                    .fault(class, || format!("{up} nodes are up, and not every ring is served"));
                 Ok(false)
             }
         }
