@@ -54,6 +54,8 @@ struct Device {
     slow_until: Time,
     /// Something durable was harmed, for good.
     is_damaged: bool,
+    /// Bits have rotted, or sectors have become unreadable.
+    has_decayed: bool,
     /// The first place where a durable block is missing.
     first_missing: Option<Position>,
     /// An accident that passes befell this process while it started.
@@ -120,6 +122,7 @@ impl SimulatedDisk {
             history: Vec::new(),
             slow_until: Time(0),
             is_damaged: false,
+            has_decayed: false,
             first_missing: None,
             has_passing_trouble: false,
             backup: None,

@@ -46,6 +46,11 @@ const LATE_BLOCKS: usize = 3;
 impl Device {
     /// Does harm and tells it; `None` where there is nothing yet to be harmed.
     pub(super) fn harm(&mut self, harm: Harm, random: &mut Random) -> Option<String> {
+        // What proves that a write was durable may be what has decayed: nothing is lost after that.
+        let decays = matches!(harm, Harm::Rot | Harm::Unreadable);
+        if self.has_decayed && !decays {
+            return None;
+        }
         let told = match harm {
             Harm::Rot => self.rot(random),
             Harm::Misdirected => self.misdirect(random),
@@ -62,6 +67,7 @@ impl Device {
             Harm::Unreadable => self.make_unreadable(random),
         };
         self.is_damaged |= told.is_some();
+        self.has_decayed |= decays && told.is_some();
         told
     }
 

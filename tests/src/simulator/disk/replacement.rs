@@ -60,6 +60,7 @@ impl Device {
         (self.media, self.history) = (media, history);
         self.blocks.clear();
         self.first_missing = None;
+        self.has_decayed = false;
         self.is_damaged = true;
     }
 }
