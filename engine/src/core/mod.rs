@@ -32,11 +32,11 @@ use annulus_rings::{Event, Ignored, Input, Lsn, Outbox, RingId, Time, requires};
 use annulus_storage::{Disk, Journal};
 use annulus_transport::{Network, Received};
 
+use self::acquaintances::Acquaintances;
+use self::announcement::NO_RING;
 pub use self::backlog::BatchLimits;
 pub use self::opening::{CoreOptions, CoreParts, RestoreError};
 pub(crate) use self::replicas::Replicas;
-use self::acquaintances::Acquaintances;
-use self::announcement::NO_RING;
 use self::restoring::Restoring;
 use self::retrieval::Retrievals;
 pub use self::statistics::{CoreReport, Statistics};

@@ -109,7 +109,10 @@ impl Peer {
 
     /// The life to write down again, with a watermark that the journal does not know.
     pub(crate) fn unwritten(&self) -> Option<Incarnation> {
-        self.record.as_ref().filter(|record| record.watermark < self.watermark).map(|record| record.incarnation)
+        self.record
+            .as_ref()
+            .filter(|record| record.watermark < self.watermark)
+            .map(|record| record.incarnation)
     }
 
     /// A connection to it stands, and everything of the last one is over.

@@ -17,6 +17,8 @@ pub(super) struct Identities {
     wiped: BTreeSet<NodeId>,
     /// Nodes on an old copy of their disk.
     restored: BTreeSet<NodeId>,
+    /// Those of them that were started since: until then frames of the disk before are still on their way.
+    started: BTreeSet<NodeId>,
 }
 
 impl Identities {
@@ -57,8 +59,16 @@ impl Identities {
         self.restored.insert(node);
     }
 
+    /// A process starts, on whatever disk.
+    pub(super) fn started(&mut self, node: NodeId) {
+        if self.wiped.contains(&node) || self.restored.contains(&node) {
+            self.started.insert(node);
+        }
+    }
+
     /// What its journal said is gone, or may be.
     fn forgets(&mut self, node: NodeId) {
+        self.started.remove(&node);
         self.remembered.retain(|(owner, _), _| *owner != node);
     }
 
@@ -76,7 +86,7 @@ impl Identities {
         if self.restored.contains(&from) && kind != Kind::PreVote {
             return broken("A10", format!("{from:?} takes part on an old copy of its disk: {frame:?}"));
         }
-        if kind == Kind::PreVoted && (self.wiped.contains(&to) || self.restored.contains(&to)) {
+        if kind == Kind::PreVoted && self.started.contains(&to) {
             return broken("A10", format!("{from:?} hears {to:?}, which has forgotten votes"));
         }
         Ok(())

@@ -107,7 +107,8 @@ impl Node {
         let whose = (self.id, self.rings.clone());
         let random = Random::new(self.random.number());
         let clients = Clients::new(&self.scene, &plan.load, random, &self.fuse, switch, whose);
-        let journal = Unrecovered::open(self.disk.clone(), plan.identity(self.id, self.incarnation), plan.journal());
+        let journal =
+            Unrecovered::open(self.disk.clone(), plan.identity(self.id, self.incarnation), plan.journal());
         let parts = CoreParts {
             options: plan.core(self.id, self.incarnation),
             clock: self.clock.clone(),

@@ -260,6 +260,7 @@ impl Simulation {
         }
         let is_killed = self.fuses.permille(self.plan.process.start_fuse_permille) || self.storms[index] > 0;
         let fuse = self.fuses.below(START_OUTPUTS_MAX);
+        self.scene.borrow_mut().identities.started(self.nodes[index].id);
         let started = self.nodes[index].start(&self.plan, &self.hub, &self.switch, is_killed.then_some(fuse));
         let id = self.nodes[index].id;
         self.deliver();
