@@ -56,7 +56,7 @@ pub(crate) struct Acquaintances {
     /// What an operator should know may have changed.
     has_changed: bool,
     /// What he was told last.
-    notice: Option<String>,
+    notice: String,
 }
 
 /// Whether the rings of this core take part.
@@ -123,7 +123,7 @@ impl Acquaintances {
             awaits_write: false,
             has_unwritten: false,
             has_changed: true,
-            notice: None,
+            notice: String::new(),
         }
     }
 
@@ -374,18 +374,18 @@ impl Acquaintances {
         outbox.transmits.push(Transmit { to: peer.node, frame });
     }
 
-    /// What an operator should know, if that has changed: `None` in it when there is nothing.
-    pub(crate) fn news(&mut self) -> Option<Option<String>> {
+    /// What an operator should know, if that has changed; empty when there is nothing any more.
+    pub(crate) fn news(&mut self) -> Option<&str> {
         if !std::mem::take(&mut self.has_changed) {
             return None;
         }
-        let notice = self.notice();
+        let notice = self.tell();
         let is_news = notice != self.notice;
-        self.notice.clone_from(&notice);
-        is_news.then_some(notice)
+        self.notice = notice;
+        is_news.then_some(&self.notice)
     }
 
-    fn notice(&self) -> Option<String> {
+    fn tell(&self) -> String {
         let mut notices: Vec<String> = self.peers.iter().filter_map(refusal).collect();
         if !self.is_admitted() {
             notices.push(format!(
@@ -395,7 +395,7 @@ impl Acquaintances {
                 self.vouchers()
             ));
         }
-        (!notices.is_empty()).then(|| notices.join("; "))
+        notices.join("; ")
     }
 
     fn index(&self, node: NodeId) -> Option<usize> {

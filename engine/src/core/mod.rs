@@ -167,10 +167,10 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     /// Tells peers of this disk what they are to know of it, and the operator what he is.
     fn introduce(&mut self, now: Time) -> usize {
         if let Some(notice) = self.acquaintances.news() {
-            if let Some(notice) = &notice {
+            if !notice.is_empty() {
                 tracing::warn!(node = %self.options.ring.node, "{notice}");
             }
-            self.vitals.notice(notice);
+            self.vitals.notice((!notice.is_empty()).then(|| notice.to_owned()));
         }
         self.acquaintances.announce(now, &mut self.outbox)
     }

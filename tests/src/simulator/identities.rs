@@ -93,7 +93,7 @@ impl Identities {
     }
 
     /// A node stops because a peer remembers more than its disk does.
-    pub(super) fn stopped(&self, node: NodeId, is_damaged: bool) -> Result<(), Violation> {
+    pub(super) fn stopped(node: NodeId, is_damaged: bool) -> Result<(), Violation> {
         if is_damaged {
             return Ok(());
         }

@@ -16,6 +16,7 @@ use self::healing::Outlook;
 use super::accident::Accident;
 use super::client::Switch;
 use super::clock::TrueTime;
+use super::identities::Identities;
 use super::ledger::End;
 use super::network::Hub;
 use super::node::{Node, Started, Turned};
@@ -246,7 +247,7 @@ impl Simulation {
                 if !why.contains(FORGOTTEN) {
                     return self.crash(index, "stops of broken journals", false);
                 }
-                let verdict = self.scene.borrow().identities.stopped(id, self.nodes[index].disk.is_damaged());
+                let verdict = Identities::stopped(id, self.nodes[index].disk.is_damaged());
                 self.scene.borrow_mut().judge(verdict);
                 self.crash(index, "stops of disks that had forgotten", false);
                 self.nodes[index].refusal = Some(why);
