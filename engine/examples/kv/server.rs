@@ -118,7 +118,7 @@ impl Server {
             Rejected::Full { .. } => reply::error(out, b"TRYAGAIN as many commands wait as may wait"),
             Rejected::ShuttingDown => reply::error(out, b"CLUSTERDOWN this node is shutting down"),
             Rejected::NotReady => {
-                reply::error(out, b"LOADING this node's disk is fresh, and not enough peers know it yet")
+                reply::error(out, b"LOADING this node's disk is fresh, and not enough peers know it yet");
             }
             Rejected::NoRing => reply::error(out, format!("ERR {why}").as_bytes()),
         }
