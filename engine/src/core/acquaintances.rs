@@ -223,7 +223,9 @@ impl Acquaintances {
         let peer = &mut self.peers[index];
         self.has_unwritten |= peer.unwritten().is_some();
         self.has_changed |= before != peer.standing() || vouched != peer.vouches();
-        if !heard.heard || before != peer.standing() && peer.is_welcome() {
+        // What is lost is asked for again: by saying that it has not come.
+        let misses = !heard.heard || !heard.told && peer.is_settled();
+        if misses || before != peer.standing() && peer.is_welcome() {
             peer.resend = now;
             self.due = self.due.min(now);
         } else if peer.is_settled() && peer.announced == self.durable {
@@ -367,6 +369,7 @@ impl Acquaintances {
             known: peer.known(self.durable),
             watermark: peer.watermark(),
             heard: peer.standing() != Standing::Unheard,
+            told: peer.is_told(),
         };
         peer.announced = self.durable;
         peer.resend = if peer.is_settled() { Time::NEVER } else { now + self.resend_interval };

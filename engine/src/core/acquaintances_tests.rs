@@ -143,6 +143,15 @@ impl World {
 
     /// Everybody says what is due, and it arrives.
     fn talk(&mut self) -> Result<usize, Amnesia> {
+        self.talk_losing_some(|| false)
+    }
+
+    /// The same, but for frames that are lost.
+    fn talk_losing(&mut self, is_lost: impl FnMut() -> bool) {
+        self.talk_losing_some(is_lost).unwrap();
+    }
+
+    fn talk_losing_some(&mut self, mut is_lost: impl FnMut() -> bool) -> Result<usize, Amnesia> {
         let mut said = Vec::new();
         for (id, node) in &mut self.nodes {
             node.acquaintances.meet(self.now, &node.states);
@@ -151,7 +160,7 @@ impl World {
         }
         let count = said.len();
         for (from, transmit) in said {
-            let Some(node) = self.nodes.get_mut(&transmit.to.0) else { continue };
+            let Some(node) = self.nodes.get_mut(&transmit.to.0).filter(|_| !is_lost()) else { continue };
             let header = transmit.frame.header();
             node.acquaintances.heard(self.now, NodeId(from), &header, &mut node.outbox)?;
         }
@@ -369,6 +378,26 @@ fn an_announcement_that_is_lost_is_said_again() {
     }
     world.settle().unwrap();
     assert!((1..=3).all(|id| world.is_admitted(id)));
+}
+
+/// Whoever has heard everything must still answer one to whom the answer was lost (simulator seed 878).
+#[test]
+fn an_answer_that_is_lost_is_given_again() {
+    for lost in 0..12 {
+        let mut world = World::new(&[1, 2], 2);
+        world.connect_all();
+        let mut said = 0;
+        for _ in 0..40 {
+            world.talk_losing(|| {
+                said += 1;
+                said == lost + 1
+            });
+            world.nodes.values_mut().for_each(|node| node.sync(world.now));
+            world.now = world.now + Duration::from_millis(20);
+        }
+        assert!(world.is_admitted(1) && world.is_admitted(2), "frame {lost} was lost");
+        assert!(world.node(1).hears(2) && world.node(2).hears(1), "frame {lost} was lost");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! | kind | slot | words |
 //! |---|---|---|
-//! | `Announce` | the sender's journal is durable up to here | the receiver's incarnation as the sender's journal has it, or 0; the position that the receiver said its journal had reached; whether the sender has heard the receiver on this connection |
+//! | `Announce` | the sender's journal is durable up to here | the receiver's incarnation as the sender's journal has it, or 0; the position that the receiver said its journal had reached; whether the sender has heard the receiver on this connection; whether the receiver has told it on this connection that it knows its disk |
 //! | `Acquainted` | | the peer, its incarnation, the position that it said its journal had reached |
 //! | `Admitted` | | |
 
@@ -39,6 +39,8 @@ pub(crate) struct Announcement {
     pub(crate) watermark: Lsn,
     /// The sender has heard the receiver on this connection.
     pub(crate) heard: bool,
+    /// The receiver has told the sender on this connection that it knows its disk.
+    pub(crate) told: bool,
 }
 
 /// What a core writes down for itself.
@@ -61,10 +63,15 @@ impl Author {
     }
 
     pub(crate) fn announce(&self, announcement: &Announcement, pool: &mut FramePool) -> Frame {
-        let Announcement { incarnation, durable, known, watermark, heard } = *announcement;
+        let Announcement { incarnation, durable, known, watermark, heard, told } = *announcement;
         debug_assert_eq!(incarnation, self.incarnation, "a core announces its own disk");
         let known = known.map_or(0, |known| u64::from(known.0));
-        self.frame(Kind::Announce, Slot(durable.0), [known, watermark.0, u64::from(heard), 0], pool)
+        self.frame(
+            Kind::Announce,
+            Slot(durable.0),
+            [known, watermark.0, u64::from(heard), u64::from(told)],
+            pool,
+        )
     }
 
     pub(crate) fn record(&self, record: &Record, pool: &mut FramePool) -> Frame {
@@ -109,9 +116,9 @@ impl Author {
     /// Reads what a peer announces.
     pub(crate) fn heard(&self, header: &FrameHeader) -> Result<Announcement, Ignored> {
         self.shares(header)?;
-        let [known, watermark, heard, _] = header.words;
+        let [known, watermark, heard, told] = header.words;
         let known = u32::try_from(known).map_err(|_| Ignored::Malformed)?;
-        if header.kind != Kind::Announce || heard > 1 {
+        if header.kind != Kind::Announce || heard > 1 || told > 1 {
             return Err(Ignored::Malformed);
         }
         Ok(Announcement {
@@ -120,6 +127,7 @@ impl Author {
             known: (known != 0).then_some(Incarnation(known)),
             watermark: Lsn(watermark),
             heard: heard == 1,
+            told: told == 1,
         })
     }
 
@@ -162,6 +170,7 @@ mod tests {
             known: Some(Incarnation(6)),
             watermark: Lsn(7),
             heard: true,
+            told: false,
         };
         for announcement in [announcement, Announcement { known: None, heard: false, ..announcement }] {
             let frame = AUTHOR.announce(&announcement, &mut pool);

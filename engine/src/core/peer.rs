@@ -82,6 +82,11 @@ impl Peer {
         self.knows_us && !self.is_refused()
     }
 
+    /// It has told on this connection that it knows the disk of this node.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told
+    }
+
     /// Nothing is left to be said to it but how far the journal is.
     pub(crate) fn is_settled(&self) -> bool {
         self.told && self.is_welcome()
