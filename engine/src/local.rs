@@ -16,6 +16,7 @@ pub struct Local<'a> {
     pub(crate) clock: &'a dyn Clock,
     pub(crate) now: Time,
     pub(crate) stopping: bool,
+    pub(crate) ready: bool,
     pub(crate) refused_full: bool,
 }
 
@@ -32,8 +33,11 @@ impl Local<'_> {
     /// Asks this replica, which may lag behind the leader's; the answer is appended to `reply`.
     ///
     /// # Errors
-    /// This core does not host the ring.
+    /// This core does not host the ring, or takes no part yet.
     pub fn query(&mut self, ring: RingId, query: &[u8], reply: &mut Vec<u8>) -> Result<(), Rejected> {
+        if !self.ready {
+            return Err(Rejected::NotReady);
+        }
         let index = self.replicas.find(ring).ok_or(Rejected::NoRing)?;
         self.replicas[index].query(query, reply);
         Ok(())
@@ -84,6 +88,9 @@ impl Local<'_> {
     ) -> Result<(), Rejected> {
         if self.stopping {
             return Err(Rejected::ShuttingDown);
+        }
+        if !self.ready {
+            return Err(Rejected::NotReady);
         }
         let index = self.replicas.find(ring).ok_or(Rejected::NoRing)?;
         let taken = self.replicas[index].propose(self.pool, command, waiter);

@@ -61,6 +61,10 @@ pub enum Rejected {
     /// This core has no such ring.
     #[error("this core has no such ring: create it first, on every node")]
     NoRing,
+    /// This node's disk is fresh, and takes no part before enough peers know it: the first start of a cluster
+    /// needs most of its nodes once.
+    #[error("this node's disk is fresh, and not enough of its peers know it yet: start them")]
+    NotReady,
     /// The engine is shutting down, or its core has stopped.
     #[error("the engine is shutting down")]
     ShuttingDown,

@@ -38,9 +38,9 @@ pub(crate) fn journal_plans(settings: &Settings) -> Result<(Vec<JournalPlan>, In
     let cores = settings.cores() as u16;
     let plan = |device| JournalPlan { device, options: settings.journal_options.clone() };
     if settings.journal == JournalKind::Memory {
-        // What a volatile node promised is forgotten with it: each start is a life of its own.
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let incarnation = Incarnation(since_epoch.as_secs() as u32);
+        // What a volatile node promised is forgotten with it: each start is a life of its own, and peers that
+        // knew another refuse it.
+        let incarnation = Incarnation((draw_seed() as u32).max(1));
         let device = |core| Device::Memory {
             identity: Identity {
                 cluster: settings.cluster,

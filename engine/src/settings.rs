@@ -22,7 +22,8 @@ pub enum JournalKind {
     /// In files of the data directory: durable.
     #[default]
     File,
-    /// In memory: volatile. What was promised and acknowledged is lost with the process.
+    /// In memory: volatile. What was promised and acknowledged is lost with the process, so a node that comes
+    /// back is another one, and its peers refuse it: it stops, while the others serve.
     Memory,
 }
 

@@ -13,6 +13,7 @@ pub(crate) struct Vitals {
     /// While parked: until when, and [`Time::NEVER`] is a deadline too. 0 while running.
     parked_until: AtomicU64,
     end: Mutex<Option<End>>,
+    notice: Mutex<Option<String>>,
 }
 
 /// How a core ended.
@@ -55,6 +56,15 @@ impl Vitals {
             parks: self.parks.load(Ordering::Relaxed),
             parked_until: (parked_until != 0).then_some(Time(parked_until)),
         }
+    }
+
+    /// Something that an operator should know while the core runs, or nothing any more.
+    pub(crate) fn notice(&self, notice: Option<String>) {
+        *self.notice.lock().unwrap_or_else(PoisonError::into_inner) = notice;
+    }
+
+    pub(crate) fn noticed(&self) -> Option<String> {
+        self.notice.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The core has ended; the first reason stays.

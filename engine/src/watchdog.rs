@@ -20,6 +20,8 @@ pub struct CoreHealth {
     pub turns: u64,
     /// What it is doing.
     pub state: CoreState,
+    /// What an operator should know while it runs: that it takes no part yet, or refuses a peer's disk.
+    pub notice: Option<String>,
 }
 
 /// What a core is doing.
@@ -135,7 +137,7 @@ impl Watched {
             None if stalled_since != 0 => CoreState::Stalled(SystemClock.now().since(Time(stalled_since))),
             None => CoreState::Running,
         };
-        CoreHealth { core: self.core, turns: self.vitals.pulse().turns, state }
+        CoreHealth { core: self.core, turns: self.vitals.pulse().turns, state, notice: self.vitals.noticed() }
     }
 }
 

@@ -94,6 +94,7 @@ contracts! {
     T5 "catch-up-chosen-only" false;
     T6 "recovery-idempotent" false;
     T7 "stale-completion" false;
+    R6 "ids-never-reused" true;
     S5 "safety-without-clocks" false;
     M1 "bounded" true;
     M2 "no-hot-allocation" false;

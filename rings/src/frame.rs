@@ -73,20 +73,31 @@ pub enum Kind {
     Learn = 14,
     /// Journal record only: the writer knows every slot below `chosen` to be chosen.
     Mark = 15,
+    /// Between cores, of no ring: which life of its disk the sender runs on, and what it knows of the receiver's.
+    Announce = 16,
+    /// Journal record of a core, of no ring: the life of a peer's disk, and how far its journal has reached.
+    Acquainted = 17,
+    /// Journal record of a core, of no ring: enough peers know this disk, it may take part.
+    Admitted = 18,
 }
 
 impl Kind {
     /// The kind of a number, if it names one.
     pub fn from_u8(number: u8) -> Option<Kind> {
         use Kind::{
-            Accept, Accepted, BelowFloor, Fetch, Heard, Heartbeat, Hello, Learn, Mark, Ping, PreVote,
-            PreVoted, Prepare, Promise, Refused,
+            Accept, Accepted, Acquainted, Admitted, Announce, BelowFloor, Fetch, Heard, Heartbeat, Hello,
+            Learn, Mark, Ping, PreVote, PreVoted, Prepare, Promise, Refused,
         };
-        const KINDS: [Kind; 15] = [
+        const KINDS: [Kind; 18] = [
             Hello, Ping, PreVote, PreVoted, Prepare, Promise, Accept, Accepted, Refused, BelowFloor,
-            Heartbeat, Heard, Fetch, Learn, Mark,
+            Heartbeat, Heard, Fetch, Learn, Mark, Announce, Acquainted, Admitted,
         ];
         KINDS.into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// Whether frames of this kind are a core's own: they name no ring, and no ring ever sees them.
+    pub fn is_of_core(self) -> bool {
+        matches!(self, Kind::Announce | Kind::Acquainted | Kind::Admitted)
     }
 }
 

@@ -131,6 +131,10 @@ mutants! {
     engine {
         SEALED_REJECTED "L7" "the textbook";
         CLOCK_BELIEVED "S5" "the textbook";
+        WIPED_DISK_VOTES "R6" "AtlasDB #1504 (15), CockroachDB #756 (30)";
+        OTHER_LIFE_WELCOME "R6" "CockroachDB #756 (30)";
+        ACQUAINTANCE_BEFORE_DURABLE "R6" "the textbook";
+        OLD_COPY_WELCOME "A10" "the textbook: a backup restored";
     }
 }
 

@@ -100,8 +100,9 @@ impl Outbox {
         self.appended
     }
 
-    /// Queues a frame for the journal and tells its position.
-    pub(crate) fn append(&mut self, ring: RingId, frame: Frame) -> Lsn {
+    /// Queues a frame for the journal and tells its position. Rings do so as they step, and the core for its
+    /// own records, under a ring that it has none of.
+    pub fn append(&mut self, ring: RingId, frame: Frame) -> Lsn {
         self.appended = self.appended.next();
         self.appends.push(Append { lsn: self.appended, ring, frame });
         self.appended

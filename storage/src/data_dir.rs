@@ -201,7 +201,9 @@ fn create(path: &Path, cluster: ClusterId, node: NodeId, cores: u16) -> Result<S
         sync_directory(parent).map_err(OpenError::io(parent, "syncing the directory"))?;
     }
     let disk_uuid = draw_uuid().map_err(OpenError::io("/dev/urandom", "drawing an identity"))?;
-    let superblock = Superblock { cluster, node, incarnation: Incarnation(1), disk_uuid, cores };
+    // Peers know the disk by it: another directory of the same node must have another. 0 would be none.
+    let incarnation = Incarnation((disk_uuid as u32).max(1));
+    let superblock = Superblock { cluster, node, incarnation, disk_uuid, cores };
     let file = path.join(SUPERBLOCK);
     superblock.publish(&file).map_err(OpenError::io(&file, "writing the superblock"))?;
     Ok(superblock)
@@ -249,6 +251,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let first = open(directory.path()).unwrap().core(CoreId(1)).identity();
         assert_eq!(open(directory.path()).unwrap().core(CoreId(1)).identity(), first);
+    }
+
+    #[test]
+    fn every_directory_is_a_life_of_its_own() {
+        let incarnation = || open(tempfile::tempdir().unwrap().path()).unwrap().incarnation();
+        let lives = [incarnation(), incarnation(), incarnation()];
+        assert!(lives.iter().all(|life| *life != Incarnation(0)));
+        assert!(lives[0] != lives[1] || lives[1] != lives[2], "{lives:?}");
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub struct Superblock {
     pub cluster: ClusterId,
     /// The node.
     pub node: NodeId,
-    /// The life of the disk.
+    /// The life of the disk, drawn with its uuid: a directory that takes this one's place has another.
     pub incarnation: Incarnation,
     /// Drawn at random when the directory was made.
     pub disk_uuid: u128,

@@ -26,7 +26,8 @@ pub(crate) struct Options {
     /// Where the journal is kept; by default ./annulus-kv/node-N
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
-    /// In files, or in memory: volatile, lost with the process
+    /// In files, or in memory: volatile, lost with the process. A node that comes back is then another one, and
+    /// its peers refuse it
     #[arg(long, value_enum, default_value_t = Journal::File)]
     journal: Journal,
     /// The CPU to run on; by default wherever the scheduler likes

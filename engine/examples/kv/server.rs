@@ -117,6 +117,9 @@ impl Server {
             Rejected::TooLarge { bytes, bytes_max } => write_too_large(bytes as u64, bytes_max, out),
             Rejected::Full { .. } => reply::error(out, b"TRYAGAIN as many commands wait as may wait"),
             Rejected::ShuttingDown => reply::error(out, b"CLUSTERDOWN this node is shutting down"),
+            Rejected::NotReady => {
+                reply::error(out, b"LOADING this node's disk is fresh, and not enough peers know it yet");
+            }
             Rejected::NoRing => reply::error(out, format!("ERR {why}").as_bytes()),
         }
     }

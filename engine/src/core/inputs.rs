@@ -13,19 +13,47 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     pub(super) fn receive(&mut self, now: Time) -> usize {
         let mut received = std::mem::take(&mut self.received);
         let work = self.network.poll(now, &mut received);
+        self.acquaintances.meet(now, self.network.peers());
+        // A peer's frames come together: whether they are heard is asked once for all of them.
+        let mut asked = (NodeId(0), false);
         for Received { from, frame, at } in received.drain(..) {
-            self.receive_frame(from, frame, at);
+            if self.over.is_some() {
+                continue;
+            }
+            let kind = frame.kind();
+            if kind.is_of_core() {
+                self.hear(from, &frame, at);
+                asked = (NodeId(0), false);
+                continue;
+            }
+            if asked.0 != from {
+                asked = (from, self.acquaintances.hears(from));
+            }
+            if asked.1 {
+                self.receive_frame(from, kind, frame, at);
+            } else {
+                self.statistics.frames_unheard += 1;
+            }
         }
         self.received = received;
         work
     }
 
-    fn receive_frame(&mut self, from: NodeId, frame: Frame, at: Time) {
+    /// A peer announces its disk; one that remembers more of this disk than the disk itself stops this core.
+    fn hear(&mut self, from: NodeId, frame: &Frame, at: Time) {
+        if let Err(amnesia) = self.acquaintances.heard(at, from, &frame.header(), &mut self.outbox)
+            && self.over.is_none()
+        {
+            tracing::error!(%amnesia, "this node has forgotten votes: this core stops");
+            self.stop(End::Failed(amnesia.to_string()));
+        }
+    }
+
+    fn receive_frame(&mut self, from: NodeId, kind: Kind, frame: Frame, at: Time) {
         let Some(index) = self.replicas.find(frame.ring()) else {
             self.statistics.frames_without_ring += 1;
             return;
         };
-        let kind = frame.kind();
         // Only what is appended needs room; the rest is a header's worth at the most (M1).
         if matches!(kind, Kind::Accept | Kind::Learn) && !self.admit(frame.len()) {
             reach!(FRAME_WITHOUT_ROOM);
@@ -61,6 +89,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
                 return 1;
             }
         };
+        self.acquaintances.persisted(now, persisted);
         let mut work = 0;
         while let Some(&(lsn, index)) = self.unwritten.front()
             && lsn <= persisted
@@ -88,6 +117,9 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
 
     /// Timers: ticks the rings whose deadline has passed.
     pub(super) fn expire(&mut self, now: Time) -> usize {
+        if !self.acquaintances.is_admitted() {
+            return 0; // Nobody stands for election on a disk that is not known.
+        }
         let mut work = 0;
         while let Some(index) = self.timers.expired(now) {
             if self.replicas[index].deadline() <= now {

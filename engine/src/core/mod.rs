@@ -3,12 +3,17 @@
 //! [`Core::turn`] is a plain function that a runner calls for ever. It runs to completion, never blocks,
 //! and knows neither threads nor executors, so the simulator drives the same code.
 
+mod acquaintances;
+#[cfg(test)]
+mod acquaintances_tests;
+mod announcement;
 mod backlog;
 mod execute;
 mod executor;
 mod inputs;
 mod letters;
 mod opening;
+mod peer;
 mod replica;
 mod replicas;
 mod restoring;
@@ -23,10 +28,12 @@ mod waiter;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use annulus_rings::{Event, Ignored, Input, Lsn, Outbox, RingId, Time};
+use annulus_rings::{Event, Ignored, Input, Lsn, Outbox, RingId, Time, requires};
 use annulus_storage::{Disk, Journal};
 use annulus_transport::{Network, Received};
 
+use self::acquaintances::Acquaintances;
+use self::announcement::NO_RING;
 pub use self::backlog::BatchLimits;
 pub use self::opening::{CoreOptions, CoreParts, RestoreError};
 pub(crate) use self::replicas::Replicas;
@@ -47,6 +54,7 @@ pub struct Core<D: Disk, N: Network, C: Clock> {
     clock: C,
     journal: Journal<D>,
     network: N,
+    acquaintances: Acquaintances,
     service: Option<Box<dyn Service>>,
     mailbox: MailboxReceiver,
     replicas: Replicas,
@@ -81,6 +89,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let mut work = self.read_letters(now);
         work += self.receive(now);
         work += self.write_back(now);
+        work += self.introduce(now);
         if self.over.is_some() {
             return work;
         }
@@ -103,7 +112,9 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     /// When a turn is needed even if nothing arrives.
     pub fn deadline(&self) -> Time {
         let service = self.service.as_ref().map_or(Time::NEVER, |service| service.deadline());
-        self.timers.next().min(self.network.deadline()).min(service)
+        // Rings that take no part wait for nothing.
+        let rings = if self.acquaintances.is_admitted() { self.timers.next() } else { Time::NEVER };
+        rings.min(self.network.deadline()).min(service).min(self.acquaintances.deadline())
     }
 
     /// Arranges that whatever happens from now on signals the eventfd. True when something waits already.
@@ -153,8 +164,20 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         self.over = Some(end);
     }
 
+    /// Tells peers of this disk what they are to know of it, and the operator what he is.
+    fn introduce(&mut self, now: Time) -> usize {
+        if let Some(notice) = self.acquaintances.news() {
+            if !notice.is_empty() {
+                tracing::warn!(node = %self.options.ring.node, "{notice}");
+            }
+            self.vitals.notice((!notice.is_empty()).then(|| notice.to_owned()));
+        }
+        self.acquaintances.announce(now, &mut self.outbox)
+    }
+
     /// One transition of one ring; false when the input changed nothing.
     fn step(&mut self, index: usize, now: Time, input: Input) -> bool {
+        requires!(R6, self.acquaintances.is_admitted());
         self.replicas.activate(index);
         let Err(ignored) = self.replicas[index].ring.step(now, input, &mut self.outbox) else { return true };
         self.statistics.inputs_ignored += 1;
@@ -184,8 +207,12 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         if self.stages.has_unsent() {
             self.stages.sent(self.clock.now());
         }
+        self.acquaintances.ride_along(&mut self.outbox);
         for append in self.outbox.appends.drain(..) {
             self.journal.append(append.lsn, &append.frame);
+            if append.ring == NO_RING && append.frame.kind().is_of_core() {
+                continue; // The acquaintances know which position they wait for.
+            }
             let index = self.replicas.find(append.ring).expect("only rings of this core append");
             self.unwritten.push_back((append.lsn, index as u32));
         }
@@ -247,6 +274,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             clock: &self.clock,
             now,
             stopping: self.stopping,
+            ready: self.acquaintances.is_admitted(),
             refused_full: false,
         }
     }

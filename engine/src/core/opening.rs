@@ -9,6 +9,7 @@ use annulus_rings::{FramePool, Ignored, Lsn, NodeId, Outbox, RingId, RingOptions
 use annulus_storage::{Disk, RecoverError, Unrecovered};
 use annulus_transport::Network;
 
+use super::acquaintances::Acquaintances;
 use super::replicas::Replicas;
 use super::restoring::{RestoreRoom, Restoring};
 use super::retrieval::Retrievals;
@@ -102,11 +103,17 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             declared.attach(machine, &mut room);
             restoring.insert(ring, declared);
         }
+        let mut acquaintances = Acquaintances::new(&options.ring);
         let mut refused = None;
         let journal = journal.recover(|lsn, frame| {
             let ring = frame.ring();
-            let restoring = restoring.entry(ring).or_insert_with(|| Restoring::new(options.ring(ring)));
-            if let Err(why) = restoring.replay(&frame, &mut room) {
+            let replayed = if frame.kind().is_of_core() {
+                acquaintances.replay(lsn, &frame.header())
+            } else {
+                let restoring = restoring.entry(ring).or_insert_with(|| Restoring::new(options.ring(ring)));
+                restoring.replay(&frame, &mut room)
+            };
+            if let Err(why) = replayed {
                 refused.get_or_insert(RestoreError::Record { lsn, ring, why });
             }
         })?;
@@ -123,6 +130,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             clock,
             journal,
             network,
+            acquaintances,
             service,
             mailbox,
             replicas: Replicas::default(),
@@ -140,6 +148,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             stopping: false,
             over: None,
         };
+        core.acquaintances.recovered(&mut core.outbox);
         let now = core.clock.now();
         for ring in declared_rings {
             core.host(ring, now);

@@ -26,6 +26,9 @@ pub struct Statistics {
     pub inputs_ignored: u64,
     /// Frames for a ring that this core does not host.
     pub frames_without_ring: u64,
+    /// Frames dropped because their sender is not heard: its disk is not known yet or refused, or this one is not
+    /// admitted yet.
+    pub frames_unheard: u64,
     /// Frames dropped because the journal's backlog was full: their senders send them again.
     pub frames_without_room: u64,
     /// Read-backs for peers that were dropped because too many waited: they ask again.
@@ -50,6 +53,7 @@ impl Statistics {
         self.commands_executed += other.commands_executed;
         self.inputs_ignored += other.inputs_ignored;
         self.frames_without_ring += other.frames_without_ring;
+        self.frames_unheard += other.frames_unheard;
         self.frames_without_room += other.frames_without_room;
         self.retrievals_dropped += other.retrievals_dropped;
         self.pool_misses += other.pool_misses;

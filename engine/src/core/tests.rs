@@ -314,10 +314,28 @@ fn a_closed_window_fills_the_queue_and_no_further() {
 
 #[test]
 fn a_follower_without_a_leader_rejects() {
-    let mut bench = Bench::new(&[NodeId(1), NodeId(2), NodeId(3)], LIMITS);
+    let mut bench = Bench::new(&[NodeId(1)], LIMITS);
+    bench.turns(3);
     bench.propose(1, b"to whom");
     bench.turns(1);
     assert_eq!(bench.script.borrow().refused, [(1, Rejected::NotLeader(None))]);
+}
+
+/// A wiped disk looks just like this one, and has forgotten votes.
+#[test]
+fn a_fresh_disk_takes_no_part_before_its_peers_know_it() {
+    let mut bench = Bench::new(&[NodeId(1), NodeId(2), NodeId(3)], LIMITS);
+    for _ in 0..100 {
+        bench.turns(2);
+        bench.clock.advance(Duration::from_millis(20));
+    }
+    assert_eq!(bench.role(), Role::Follower { leader: None });
+    assert_eq!(bench.core.journal.appended(), annulus_rings::Lsn(0), "it stood for nothing");
+    assert_eq!(bench.core.deadline(), Time::NEVER, "and it waits for no time to pass");
+    bench.propose(1, b"to whom");
+    bench.turns(1);
+    assert_eq!(bench.script.borrow().refused, [(1, Rejected::NotReady)]);
+    assert!(bench.core.vitals.noticed().is_some_and(|notice| notice.contains("2 of 2 peers")));
 }
 
 #[test]

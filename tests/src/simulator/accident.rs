@@ -20,10 +20,12 @@ pub(super) enum Accident {
     Misdirection,
     LostWrite,
     UnreadableSectors,
+    Wipe,
+    OldCopy,
 }
 
 impl Accident {
-    pub(super) const ALL: [Accident; 13] = [
+    pub(super) const ALL: [Accident; 15] = [
         Accident::Kill,
         Accident::Storm,
         Accident::PowerFailure,
@@ -37,6 +39,8 @@ impl Accident {
         Accident::Misdirection,
         Accident::LostWrite,
         Accident::UnreadableSectors,
+        Accident::Wipe,
+        Accident::OldCopy,
     ];
 
     /// The mean interval in a plan; zero for never.
@@ -55,6 +59,8 @@ impl Accident {
             Accident::Misdirection => plan.disk.misdirection_interval,
             Accident::LostWrite => plan.disk.loss_interval,
             Accident::UnreadableSectors => plan.disk.unreadable_interval,
+            Accident::Wipe => plan.disk.wipe_interval,
+            Accident::OldCopy => plan.disk.copy_interval,
         }
     }
 
@@ -74,6 +80,8 @@ impl Accident {
             Accident::Misdirection => "misdirected writes",
             Accident::LostWrite => "lost writes",
             Accident::UnreadableSectors => "unreadable sectors",
+            Accident::Wipe => "disks replaced by empty ones",
+            Accident::OldCopy => "disks replaced by old copies",
         }
     }
 }

@@ -34,6 +34,8 @@ const CLASSES: &[Class] = &[
     Class { name: "lost writes", forget: |plan| plan.disk.loss_interval = Duration::ZERO },
     Class { name: "flushes that lied", forget: |plan| plan.disk.lying_flush_permille = 0 },
     Class { name: "unreadable sectors", forget: |plan| plan.disk.unreadable_interval = Duration::ZERO },
+    Class { name: "disks replaced by empty ones", forget: |plan| plan.disk.wipe_interval = Duration::ZERO },
+    Class { name: "disks replaced by old copies", forget: |plan| plan.disk.copy_interval = Duration::ZERO },
     // Processes and clocks.
     Class { name: "crashes at start", forget: |plan| plan.process.start_fuse_permille = 0 },
     Class { name: "restart storms", forget: |plan| plan.process.storm_interval = Duration::ZERO },

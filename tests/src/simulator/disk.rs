@@ -3,6 +3,7 @@
 mod block;
 mod harm;
 mod reading;
+mod replacement;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +20,7 @@ use annulus_storage::{
 
 use self::block::{Block, Held};
 pub(super) use self::harm::Harm;
+use self::replacement::Backup;
 use super::clock::TrueTime;
 use super::fuse::Fuse;
 use super::medium::Medium;
@@ -57,6 +59,8 @@ struct Device {
     first_missing: Option<Position>,
     /// An accident that passes befell this process while it started.
     has_passing_trouble: bool,
+    /// A copy of what it held at some moment.
+    backup: Option<Backup>,
 }
 
 /// Random numbers, apart for each class of accidents.
@@ -119,6 +123,7 @@ impl SimulatedDisk {
             is_damaged: false,
             first_missing: None,
             has_passing_trouble: false,
+            backup: None,
         })))
     }
 

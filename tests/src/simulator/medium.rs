@@ -10,6 +10,7 @@ use crate::chaos::Random;
 type Sector = [u8; SECTOR_BYTES];
 
 /// One segment. Reads see the cache; a power failure takes it.
+#[derive(Clone)]
 pub(super) struct Medium {
     bytes: u64,
     /// Up to the last sector that was ever written; zeros behind.

@@ -7,10 +7,11 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus_rings::{Frame, NodeId, Time};
-use annulus_transport::{Network, NetworkStatistics, PeerState, Received};
+use annulus_rings::{Frame, Incarnation, Kind, NodeId, Time};
+use annulus_transport::{Network, NetworkStatistics, PeerState, PeerStatus, Received};
 
 use super::clock::TrueTime;
+use super::connections::Connections;
 use super::fuse::Fuse;
 use super::plan::{NetworkPlan, Plan};
 use super::scene::Shared;
@@ -34,6 +35,7 @@ struct Links {
     streams: Streams,
     plan: NetworkPlan,
     by_ends: BTreeMap<(NodeId, NodeId), Link>,
+    connections: Connections,
     /// Who has something to look at, and when.
     arrivals: Vec<(Time, NodeId)>,
 }
@@ -80,13 +82,27 @@ impl Hub {
             streams,
             plan: plan.network.clone(),
             by_ends: BTreeMap::new(),
+            connections: Connections::default(),
             arrivals: Vec::new(),
         })))
     }
 
-    /// The connections of a node.
-    pub(super) fn join(&self, node: NodeId, fuse: &Fuse) -> SimulatedNetwork {
-        SimulatedNetwork { node, hub: self.clone(), fuse: fuse.clone() }
+    /// The connections of a process that starts on this life of its node's disk, the how manyth disk it may be.
+    pub(super) fn join(
+        &self,
+        (node, incarnation, disks): (NodeId, Incarnation, u32),
+        nodes: &[NodeId],
+        fuse: &Fuse,
+    ) -> SimulatedNetwork {
+        self.0.borrow_mut().join(node, incarnation, disks);
+        let disconnected = |node: &NodeId| PeerState {
+            node: *node,
+            status: PeerStatus::Disconnected,
+            round_trip: None,
+            connections: 0,
+        };
+        let peers = nodes.iter().filter(|peer| **peer != node).map(disconnected).collect();
+        SimulatedNetwork { node, hub: self.clone(), fuse: fuse.clone(), peers }
     }
 
     /// Another plan from now on.
@@ -120,6 +136,7 @@ impl Hub {
         let mut links = self.0.borrow_mut();
         links.lose(a, b);
         links.lose(b, a);
+        links.renew(a, b);
     }
 
     /// A process ends: nothing more reaches it; what it sent goes on, or breaks off.
@@ -137,6 +154,43 @@ impl Hub {
 impl Links {
     fn link(&mut self, from: NodeId, to: NodeId) -> &mut Link {
         self.by_ends.entry((from, to)).or_default()
+    }
+
+    fn join(&mut self, node: NodeId, incarnation: Incarnation, disks: u32) {
+        let is_other_disk = self.connections.join(node, incarnation, disks);
+        for (ends, link) in &mut self.by_ends {
+            // A frame is never delivered as coming from another disk than the one that it came from.
+            if is_other_disk && ends.0 == node {
+                *link = Link { is_cut: link.is_cut, ..Link::default() };
+            }
+        }
+        for peer in self.connections.peers_up(node) {
+            self.connected(node, peer);
+        }
+    }
+
+    /// Another connection of two nodes takes the place of the one that broke.
+    fn renew(&mut self, a: NodeId, b: NodeId) {
+        self.connections.renew(a, b);
+        self.connected(a, b);
+    }
+
+    /// What is bound to a connection ends with it; and both ends notice the next one. Other frames may be
+    /// late: that is more than a network does that keeps its word, and must harm nobody.
+    fn connected(&mut self, a: NodeId, b: NodeId) {
+        for (from, to) in [(a, b), (b, a)] {
+            self.link(from, to).flight.retain(|flight| flight.frame.kind() != Kind::Announce);
+            let now = self.truth.now();
+            self.arrives(to, now);
+        }
+    }
+
+    fn leave(&mut self, node: NodeId) {
+        self.connections.leave(node);
+        let now = self.truth.now();
+        for peer in self.connections.peers_up(node) {
+            self.arrives(peer, now);
+        }
     }
 
     fn delay(&mut self) -> Duration {
@@ -182,6 +236,9 @@ impl Links {
     }
 
     fn stray(&mut self, from: NodeId, to: NodeId, delay: Duration, frame: Frame) {
+        if frame.kind() == Kind::Announce {
+            return; // It means something on its connection only, and there in its place only.
+        }
         let at = self.truth.now() + delay;
         self.link(from, to).strays.push((at, frame));
         self.arrives(to, at);
@@ -254,6 +311,7 @@ impl Links {
             .fault(class, || format!("{class} from {from:?} to {to:?}: connection broken"));
         self.lose(from, to);
         self.lose(to, from);
+        self.renew(from, to);
     }
 }
 
@@ -262,6 +320,13 @@ pub(super) struct SimulatedNetwork {
     node: NodeId,
     hub: Hub,
     fuse: Fuse,
+    peers: Vec<PeerState>,
+}
+
+impl Drop for SimulatedNetwork {
+    fn drop(&mut self) {
+        self.hub.0.borrow_mut().leave(self.node);
+    }
 }
 
 impl Network for SimulatedNetwork {
@@ -272,7 +337,9 @@ impl Network for SimulatedNetwork {
     }
 
     fn poll(&mut self, now: Time, received: &mut Vec<Received>) -> usize {
-        self.hub.0.borrow_mut().receive(self.node, now, received)
+        let mut links = self.hub.0.borrow_mut();
+        links.connections.look(self.node, now, &mut self.peers);
+        links.receive(self.node, now, received)
     }
 
     fn flush(&mut self, _now: Time) {}
@@ -294,6 +361,6 @@ impl Network for SimulatedNetwork {
     }
 
     fn peers(&self) -> &[PeerState] {
-        &[]
+        &self.peers
     }
 }

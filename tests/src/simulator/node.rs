@@ -3,7 +3,7 @@
 use annulus::StateMachine;
 use annulus::clock::Clock as _;
 use annulus::core::{Core, CoreParts};
-use annulus_rings::{NodeId, RingId, Role, Time};
+use annulus_rings::{Incarnation, NodeId, RingId, Role, Time};
 use annulus_storage::Unrecovered;
 
 use super::client::{Clients, Switch};
@@ -23,6 +23,10 @@ type SimulatedCore = Core<SimulatedDisk, SimulatedNetwork, SimulatedClock>;
 /// See the module.
 pub(super) struct Node {
     pub(super) id: NodeId,
+    /// The life of its disk.
+    pub(super) incarnation: Incarnation,
+    /// How many disks it has had.
+    pub(super) disks: u32,
     pub(super) disk: SimulatedDisk,
     pub(super) clock: SimulatedClock,
     pub(super) fuse: Fuse,
@@ -74,6 +78,8 @@ impl Node {
         let drift = drift - plan.process.drift_permyriad.cast_signed();
         Node {
             id,
+            incarnation: Incarnation(1),
+            disks: 1,
             disk: SimulatedDisk::new(scene, truth, (id, &fuse), plan),
             clock: SimulatedClock::new(truth, drift),
             fuse,
@@ -101,12 +107,13 @@ impl Node {
         let whose = (self.id, self.rings.clone());
         let random = Random::new(self.random.number());
         let clients = Clients::new(&self.scene, plan, random, &self.fuse, switch, whose);
-        let journal = Unrecovered::open(self.disk.clone(), plan.identity(self.id), plan.journal());
+        let journal =
+            Unrecovered::open(self.disk.clone(), plan.identity(self.id, self.incarnation), plan.journal());
         let parts = CoreParts {
-            options: plan.core(self.id),
+            options: plan.core(self.id, self.incarnation),
             clock: self.clock.clone(),
             journal: journal.expect("the options of the plan are sound"),
-            network: hub.join(self.id, &self.fuse),
+            network: hub.join((self.id, self.incarnation, self.disks), &plan.node_ids(), &self.fuse),
             service: Some(Box::new(clients)),
         };
         let machine = |ring: &RingId| {

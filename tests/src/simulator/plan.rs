@@ -14,7 +14,6 @@ use annulus_storage::{Identity, JournalOptions, SyncMode};
 use crate::chaos::Random;
 
 const CLUSTER: ClusterId = ClusterId(77);
-const INCARNATION: Incarnation = Incarnation(1);
 /// What a command that waits takes at least: its number, and what the engine counts beside it.
 const OPEN_COMMAND_BYTES_MIN: usize = 7 + 36;
 
@@ -135,6 +134,10 @@ pub struct DiskPlan {
     pub lying_flush_permille: u64,
     /// Between times when sectors become unreadable.
     pub unreadable_interval: Duration,
+    /// Between times when an empty disk takes the place of one.
+    pub wipe_interval: Duration,
+    /// Between times when a disk is copied, or the copy put back.
+    pub copy_interval: Duration,
 }
 
 /// What befalls processes and clocks.
@@ -238,6 +241,8 @@ impl Plan {
             &mut disk.misdirection_interval,
             &mut disk.loss_interval,
             &mut disk.unreadable_interval,
+            &mut disk.wipe_interval,
+            &mut disk.copy_interval,
             &mut process.storm_interval,
             &mut process.kill_interval,
             &mut process.power_interval,
@@ -282,8 +287,8 @@ impl Plan {
         (1..=self.rings).map(RingId).collect()
     }
 
-    /// The options of a node's core.
-    pub fn core(&self, node: NodeId) -> CoreOptions {
+    /// The options of a node's core, in this life of its disk.
+    pub fn core(&self, node: NodeId, incarnation: Incarnation) -> CoreOptions {
         let configuration = Configuration::new(ConfigurationId(1), Slot(0), &self.node_ids())
             .expect("nodes are numbered from 1");
         CoreOptions {
@@ -291,7 +296,7 @@ impl Plan {
                 cluster: CLUSTER,
                 ring: RingId(0),
                 node,
-                incarnation: INCARNATION,
+                incarnation,
                 configuration,
                 window_slots: self.window_slots,
                 election_timeout: self.election_timeout,
@@ -310,19 +315,20 @@ impl Plan {
 
     /// Commands of one ring that wait at one node, or are on their way from it, at the most (G12).
     pub fn open_commands_max(&self) -> u64 {
-        let BatchLimits { batch_commands_max, queue_bytes_max, .. } = self.core(NodeId(1)).limits;
+        let BatchLimits { batch_commands_max, queue_bytes_max, .. } =
+            self.core(NodeId(1), Incarnation(1)).limits;
         let waiting = queue_bytes_max / OPEN_COMMAND_BYTES_MIN + 1;
         waiting as u64 + u64::from(self.window_slots * batch_commands_max)
     }
 
-    /// Whose journal a node's is.
-    pub fn identity(&self, node: NodeId) -> Identity {
+    /// Whose journal a node's is, in this life of its disk.
+    pub fn identity(&self, node: NodeId, incarnation: Incarnation) -> Identity {
         Identity {
             cluster: CLUSTER,
             node,
             core: annulus::CoreId(0),
-            incarnation: INCARNATION,
-            disk_uuid: u128::from(self.seed) << 16 | u128::from(node.0),
+            incarnation,
+            disk_uuid: u128::from(self.seed) << 48 | u128::from(incarnation.0) << 16 | u128::from(node.0),
         }
     }
 
@@ -398,6 +404,8 @@ impl DiskPlan {
             loss_interval: ms(rare(random, &[2000, 10_000])),
             lying_flush_permille: rare(random, &[100, 500]),
             unreadable_interval: ms(rare(random, &[2000, 10_000])),
+            wipe_interval: ms(rare(random, &[2000, 10_000])),
+            copy_interval: ms(rare(random, &[1000, 5000])),
         }
     }
 }

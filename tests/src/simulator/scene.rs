@@ -14,6 +14,7 @@ use annulus_rings::{Commands, Frame, Kind, NodeId, Progress, RingId, Role, Slot,
 
 use super::clock::TrueTime;
 use super::coverage::{Coverage, Standing};
+use super::identities::Identities;
 use super::ledger::{End, Execution, Ledger, chain};
 use super::plan::Plan;
 use crate::world::{Happening, Oracle, Violation};
@@ -40,6 +41,7 @@ pub(super) struct Scene {
     pub(super) frames: u64,
     pub(super) queries: u64,
     pub(super) coverage: Coverage,
+    pub(super) identities: Identities,
     /// Commands committed to clients, by ring, since the cluster healed.
     pub(super) served: BTreeMap<RingId, u64>,
 }
@@ -123,6 +125,7 @@ impl Scene {
             frames: 0,
             queries: 0,
             coverage: Coverage::default(),
+            identities: Identities::default(),
             served: BTreeMap::new(),
         }
     }
@@ -159,6 +162,8 @@ impl Scene {
     pub(super) fn sent(&mut self, from: NodeId, to: NodeId, frame: &Frame, lost: bool) {
         self.frames += 1;
         self.learn_value(frame);
+        let verdict = self.identities.sent(from, to, frame);
+        self.judge(verdict);
         self.happen(frame.ring(), Happening::Sent { from, to, frame: frame.clone(), lost });
     }
 
@@ -188,11 +193,16 @@ impl Scene {
     pub(super) fn happen(&mut self, ring: RingId, happening: Happening) {
         let checksum = happening.frame().map_or(1, Frame::checksum);
         self.fold(self.truth.now().0, checksum);
+        if let Happening::Durable { node, frame, .. } = &happening {
+            self.identities.durable(*node, frame);
+        }
         if let Some(observed) = self.rings.get_mut(&ring) {
             let verdict = observed.oracle.observe(&happening);
             observed.stands(&happening);
             self.tell(Told::Ring(ring, Box::new(happening)));
             self.judge(verdict);
+        } else {
+            self.tell(Told::Ring(ring, Box::new(happening)));
         }
     }
 

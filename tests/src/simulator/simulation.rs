@@ -2,6 +2,7 @@
 
 mod befalling;
 mod healing;
+mod replacing;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -15,6 +16,7 @@ use self::healing::Outlook;
 use super::accident::Accident;
 use super::client::Switch;
 use super::clock::TrueTime;
+use super::identities::Identities;
 use super::ledger::End;
 use super::network::Hub;
 use super::node::{Node, Started, Turned};
@@ -31,6 +33,8 @@ const FUSE_OUTPUTS_MAX: u64 = 8;
 const START_OUTPUTS_MAX: u64 = 12;
 /// When a process that failed to start is started again.
 const START_RETRY: Duration = Duration::from_millis(100);
+/// What a core says that stops because a peer remembers more than its disk.
+const FORGOTTEN: &str = "has forgotten votes";
 /// How long a process is down between the restarts of a storm, at the most.
 const STORM_DOWN_MAX: Duration = Duration::from_millis(3);
 
@@ -263,8 +267,9 @@ impl Simulation {
 
     /// The node takes a turn at `at` at the latest.
     fn wake(&mut self, index: usize, at: Time) {
+        let now = self.truth.now();
         let node = &mut self.nodes[index];
-        let at = at.max(node.paused_until);
+        let at = at.max(node.paused_until).max(now);
         if node.is_up() && at < Time::NEVER && node.wake.is_none_or(|wake| at < wake) {
             node.wake = Some(at);
             self.arrange_at(at, Due::Turn(index));
@@ -294,8 +299,15 @@ impl Simulation {
             Turned::Until(at) => self.wake(index, at),
             Turned::Died => self.crash(index, "crashes in a turn", false),
             Turned::Failed(why) => {
-                self.scene.borrow_mut().note(format!("{:?} stops: {why}", self.nodes[index].id));
-                self.crash(index, "stops of broken journals", false);
+                let id = self.nodes[index].id;
+                self.scene.borrow_mut().note(format!("{id:?} stops: {why}"));
+                if !why.contains(FORGOTTEN) {
+                    return self.crash(index, "stops of broken journals", false);
+                }
+                let verdict = Identities::stopped(id, self.nodes[index].disk.is_damaged());
+                self.scene.borrow_mut().judge(verdict);
+                self.crash(index, "stops of disks that had forgotten", false);
+                self.nodes[index].refusal = Some(why);
             }
         }
     }
@@ -306,8 +318,10 @@ impl Simulation {
         }
         let is_killed = self.fuses.permille(self.plan.process.start_fuse_permille) || self.storms[index] > 0;
         let fuse = self.fuses.below(START_OUTPUTS_MAX);
+        self.scene.borrow_mut().identities.started(self.nodes[index].id);
         let started = self.nodes[index].start(&self.plan, &self.hub, &self.switch, is_killed.then_some(fuse));
         let id = self.nodes[index].id;
+        self.deliver();
         match started {
             Started::Up => self.wake(index, self.truth.now()),
             Started::Killed => {

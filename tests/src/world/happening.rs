@@ -141,6 +141,9 @@ pub(crate) fn tell_role(role: Role, ballot: Ballot) -> String {
 /// What a frame between members says.
 pub fn tell(frame: &Frame) -> String {
     let header = frame.header();
+    if header.kind.is_of_core() {
+        return tell_of_core(frame);
+    }
     let said = match Message::decode(&header) {
         Ok(message) => tell_message(&message, header.ballot, frame),
         Err(malformed) => malformed.to_string(),
@@ -152,9 +155,24 @@ pub fn tell(frame: &Frame) -> String {
 fn tell_record(frame: &Frame) -> String {
     let header = frame.header();
     match Message::decode(&header) {
+        _ if header.kind.is_of_core() => tell_of_core(frame),
         _ if header.kind == Kind::Mark => format!("Mark chosen below {:?}", header.chosen),
         Ok(message) => tell_message(&message, header.ballot, frame),
         Err(malformed) => malformed.to_string(),
+    }
+}
+
+/// What a core says of disks, or writes down of them.
+fn tell_of_core(frame: &Frame) -> String {
+    let header = frame.header();
+    let [first, second, third, _] = header.words;
+    match header.kind {
+        Kind::Announce => format!(
+            "Announce i{} durable to {}, knows i{first} to have reached {second}, heard {third}",
+            header.ballot.incarnation, header.slot
+        ),
+        Kind::Acquainted => format!("Acquainted with n{first} i{second}, which has reached {third}"),
+        kind => format!("{kind:?}"),
     }
 }
 

@@ -50,6 +50,7 @@ impl Simulation {
             Accident::Misdirection => self.harm(index, Harm::Misdirected, accident.name(), &mut random),
             Accident::LostWrite => self.harm(index, Harm::Lost, accident.name(), &mut random),
             Accident::UnreadableSectors => self.harm(index, Harm::Unreadable, accident.name(), &mut random),
+            Accident::Wipe | Accident::OldCopy => self.replace_disk(index, accident, &mut random),
         }
         self.accidents[class] = random;
     }
@@ -110,7 +111,7 @@ impl Simulation {
     }
 
     /// Everybody looks at what the network has for him.
-    fn deliver(&mut self) {
+    pub(super) fn deliver(&mut self) {
         for (at, to) in self.hub.arrivals() {
             self.wake(usize::from(to.0) - 1, at);
         }

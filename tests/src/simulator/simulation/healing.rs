@@ -55,7 +55,12 @@ impl Simulation {
         let sound = order.iter().filter(|index| !self.nodes[**index].disk.is_damaged()).count();
         let quorum = self.quorum();
         let is_graph = self.nodes.len() >= 3 && self.random.permille(400);
-        if sound < quorum {
+        // The first start needs more than a quorum, once: see the engine's acquaintances.
+        let is_admitted = |index: &usize| self.scene.borrow().identities.is_admitted(self.nodes[*index].id);
+        let is_first_start = !order[..sound].iter().all(is_admitted);
+        if is_first_start && sound == self.nodes.len() {
+            self.scene.borrow_mut().note("everybody heals for good".to_owned());
+        } else if sound < quorum || is_first_start {
             self.outlook = Outlook::Ruin;
             self.scene
                 .borrow_mut()
