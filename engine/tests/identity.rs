@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use annulus::{CoreState, Engine, JournalKind, Outcome, Rejected, Runner};
+use annulus::{CoreState, Engine, JournalKind, NodeFailed, Outcome, Rejected, Runner};
 use common::{Cluster, Log, PATIENCE, RING, Shape};
 
 const FILES: Shape = Shape { runner: Runner::Thread, journal: JournalKind::File, tcp: true };
@@ -35,7 +35,7 @@ fn expect_notice(engine: &Engine, words: &str) {
 fn start_in_vain(cluster: &Cluster, index: usize) -> String {
     let engine = cluster.builder(index).ring(RING, Log::default).start().unwrap();
     let why = end_of(&engine);
-    assert!(engine.wait().is_err_and(|failed| failed.message == why));
+    assert!(matches!(engine.wait(), Err(NodeFailed::Core(failed)) if failed.message == why));
     why
 }
 
