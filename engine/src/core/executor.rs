@@ -47,3 +47,53 @@ impl Executor {
         self.machine.on_role(role, ballot);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use annulus_rings::frame::HEADER_BYTES;
+    use annulus_rings::{ClusterId, ConfigurationId, FrameHeader, Incarnation, Kind, NodeId, RingId};
+    use bytes::BytesMut;
+
+    use super::*;
+
+    /// Notes the time of each slot.
+    struct Times(Rc<RefCell<Vec<u64>>>);
+
+    impl StateMachine for Times {
+        fn apply(&mut self, committed: Committed<'_>, _replies: &mut Replies) {
+            self.0.borrow_mut().push(committed.time_ns());
+        }
+    }
+
+    /// A batch without commands, sealed at `time_ns`.
+    fn sealed_at(slot: Slot, time_ns: u64) -> Frame {
+        let header = FrameHeader {
+            kind: Kind::Accept,
+            cluster: ClusterId(1),
+            ring: RingId(1),
+            configuration: ConfigurationId(1),
+            sender: NodeId(1),
+            ballot: Ballot { round: 1, node: NodeId(1), incarnation: Incarnation(1) },
+            slot,
+            chosen: Slot(0),
+            commands: 0,
+            words: [0; 4],
+        };
+        let mut buffer = BytesMut::zeroed(HEADER_BYTES);
+        buffer.extend_from_slice(&time_ns.to_le_bytes());
+        Frame::seal(buffer, &header)
+    }
+
+    #[test]
+    fn replicated_time_never_goes_back_when_a_leader_with_a_slower_clock_follows() {
+        let times = Rc::new(RefCell::new(Vec::new()));
+        let mut executor = Executor::new(Box::new(Times(Rc::clone(&times))));
+        for (slot, time_ns) in [(0, 10), (1, 30), (2, 20), (3, 40)] {
+            executor.execute(Slot(slot), &sealed_at(Slot(slot), time_ns), &mut Replies::default());
+        }
+        assert_eq!(*times.borrow(), [10, 30, 30, 40]);
+    }
+}

@@ -29,14 +29,25 @@ pub enum Suite {
     Chaos,
     /// The tests of the crate storage.
     Storage,
+    /// The unit tests of the engine.
+    Engine,
     /// Simulated clusters of the shipped core.
     Simulator,
 }
 
 impl Suite {
     /// Every suite.
-    pub const ALL: [Suite; 6] =
-        [Suite::Rings, Suite::Scripts, Suite::States, Suite::Chaos, Suite::Storage, Suite::Simulator];
+    pub const ALL: [Suite; 7] = [
+        Suite::Rings,
+        Suite::Scripts,
+        Suite::States,
+        Suite::Chaos,
+        Suite::Storage,
+        Suite::Engine,
+        Suite::Simulator,
+    ];
+    /// Those that are the tests of a crate.
+    pub const OF_CRATES: [Suite; 3] = [Suite::Rings, Suite::Storage, Suite::Engine];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -46,6 +57,7 @@ impl Suite {
             Suite::States => "states",
             Suite::Chaos => "chaos",
             Suite::Storage => "storage",
+            Suite::Engine => "engine",
             Suite::Simulator => "simulator",
         }
     }
@@ -55,6 +67,7 @@ impl Suite {
         match self {
             Suite::Simulator => true,
             Suite::Storage => mutant.home == "storage",
+            Suite::Engine => mutant.home == "engine",
             Suite::Rings | Suite::Scripts | Suite::States | Suite::Chaos => mutant.home == "rings",
         }
     }
@@ -62,8 +75,10 @@ impl Suite {
     /// The programs that make it up.
     pub fn programs(self) -> Vec<PathBuf> {
         match self {
-            Suite::Rings => test_binaries("annulus-rings"),
-            Suite::Storage => test_binaries("annulus-storage"),
+            Suite::Rings => test_binaries("annulus-rings", &["--lib", "--tests"]),
+            Suite::Storage => test_binaries("annulus-storage", &["--lib", "--tests"]),
+            // Its other tests start real nodes.
+            Suite::Engine => test_binaries("annulus", &["--lib"]),
             Suite::Scripts | Suite::States | Suite::Chaos | Suite::Simulator => {
                 vec![env::current_exe().expect("the path of this program")]
             }
@@ -155,10 +170,10 @@ fn told(text: &str) -> Notice {
     }
 }
 
-/// The test programs of a crate, built with every mutant.
-fn test_binaries(package: &str) -> Vec<PathBuf> {
+/// Test programs of a crate, built with every mutant.
+fn test_binaries(package: &str, which: &[&str]) -> Vec<PathBuf> {
     let mut command = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    command.args(["test", "--no-run", "--locked", "--lib", "--tests", "-p", package]);
+    command.args(["test", "--no-run", "--locked", "-p", package]).args(which);
     command.args(["--features", "annulus-rings/mutants"]);
     let built = command.stderr(Stdio::piped()).output().expect("cargo runs");
     let text = String::from_utf8_lossy(&built.stderr);

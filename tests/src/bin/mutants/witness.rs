@@ -80,7 +80,7 @@ impl Witness {
         }
         let Some(mutant) = mutant::ALL.iter().find(|mutant| mutant.name == self.mutant) else { return false };
         let first = self.place.split(' ').next().unwrap_or_default();
-        let found = match [Suite::Rings, Suite::Storage].into_iter().find(|suite| suite.name() == first) {
+        let found = match Suite::OF_CRATES.into_iter().find(|suite| suite.name() == first) {
             Some(suite) => notice(suite.name(), &suite.programs(), Some(mutant)),
             None => play(&self.place, mutant),
         };
@@ -110,7 +110,7 @@ fn play(what: &str, mutant: &Mutant) -> Option<Notice> {
 
 /// The test of a crate in which the contract stops the mutant.
 fn tested(contract: &Contract, mutant: &Mutant) -> Option<String> {
-    let mut suites = [Suite::Rings, Suite::Storage].into_iter().filter(|suite| suite.concerns(mutant));
+    let mut suites = Suite::OF_CRATES.into_iter().filter(|suite| suite.concerns(mutant));
     suites.find_map(|suite| {
         let found = notice(suite.name(), &suite.programs(), Some(mutant))?;
         is_of(contract.id, &found).then(|| format!("{} {}", suite.name(), found.place))
