@@ -274,7 +274,7 @@ impl Engine {
     fn stop(&mut self) {
         for core in &self.cores {
             // A core that has ended needs no letter, and one that hangs reads none.
-            let _ = core.mailbox.post_within(Letter::Stop, STOP_TIMEOUT);
+            let _ = core.mailbox.post_surely(Letter::Stop);
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
         for core in &mut self.cores {

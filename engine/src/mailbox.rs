@@ -1,7 +1,6 @@
 //! The mailbox of a core: how other threads reach it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use annulus_rings::{RingId, reach};
 use annulus_transport::Waker;
@@ -10,7 +9,7 @@ use crossbeam_channel::Sender;
 use crate::core::CoreReport;
 use crate::error::CreateError;
 use crate::status::StatusCell;
-use crate::sync::channel::{self, Receiver, TrySendError};
+use crate::sync::channel::{self, Receiver, SendError};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::ticket::Promise;
 use crate::{Rejected, StateMachine};
@@ -63,7 +62,7 @@ pub(crate) enum Letter {
 #[derive(Clone)]
 pub(crate) struct Mailbox {
     letters: channel::Sender<Letter>,
-    bytes: Arc<AtomicUsize>,
+    load: Arc<Load>,
     bytes_max: usize,
     waker: Waker,
 }
@@ -71,18 +70,46 @@ pub(crate) struct Mailbox {
 /// The core's side.
 pub(crate) struct MailboxReceiver {
     letters: Receiver<Letter>,
-    bytes: Arc<AtomicUsize>,
+    load: Arc<Load>,
+}
+
+/// What waits.
+#[derive(Default)]
+struct Load {
+    bytes: AtomicUsize,
+    letters: AtomicUsize,
 }
 
 /// Letters that wait, at the most.
 const LETTERS_MAX: usize = 64 << 10;
 
 /// A mailbox whose letters carry at most `bytes_max` bytes of commands; posting wakes the core.
+///
+/// The bounds are its own, not the channel's: a bounded channel of crossbeam keeps what is sent while its
+/// receiver goes away, and with it the promise on which a client waits; an unbounded one lets go of it.
 pub(crate) fn mailbox(bytes_max: usize, waker: Waker) -> (Mailbox, MailboxReceiver) {
-    let (letters, receiver) = channel::bounded(LETTERS_MAX);
-    let bytes = Arc::new(AtomicUsize::new(0));
-    let sender = Mailbox { letters, bytes: Arc::clone(&bytes), bytes_max, waker };
-    (sender, MailboxReceiver { letters: receiver, bytes })
+    let (letters, receiver) = channel::unbounded();
+    let load = Arc::new(Load::default());
+    let sender = Mailbox { letters, load: Arc::clone(&load), bytes_max, waker };
+    (sender, MailboxReceiver { letters: receiver, load })
+}
+
+impl Load {
+    /// Takes room for a letter; the bytes that wait, when there is none.
+    fn take(&self, bytes: usize, bytes_max: usize) -> Result<(), usize> {
+        let queued_bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let queued_letters = self.letters.fetch_add(1, Ordering::Relaxed);
+        if bytes > 0 && queued_bytes + bytes > bytes_max || queued_letters >= LETTERS_MAX {
+            self.give_back(bytes);
+            return Err(queued_bytes);
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.letters.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Mailbox {
@@ -91,34 +118,22 @@ impl Mailbox {
         if bytes > self.bytes_max {
             return Err((Rejected::TooLarge { bytes, bytes_max: self.bytes_max }, letter));
         }
-        let queued_bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if bytes > 0 && queued_bytes + bytes > self.bytes_max {
+        if let Err(queued_bytes) = self.load.take(bytes, self.bytes_max) {
             reach!(MAILBOX_FULL);
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err((Rejected::Full { queued_bytes }, letter));
         }
-        let refused = match self.letters.try_send(letter) {
-            Ok(()) => {
-                self.waker.notify();
-                return Ok(());
-            }
-            Err(TrySendError::Full(letter)) => (Rejected::Full { queued_bytes }, letter),
-            Err(TrySendError::Disconnected(letter)) => (Rejected::ShuttingDown, letter),
-        };
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        Err(refused)
-    }
-
-    /// Posts a letter that must not be refused for want of room, waiting for it if need be.
-    pub(crate) fn post_surely(&self, letter: Letter) -> Result<(), Rejected> {
-        self.letters.send(letter).map_err(|_| Rejected::ShuttingDown)?;
+        self.letters.send(letter).map_err(|SendError(letter)| {
+            self.load.give_back(bytes);
+            (Rejected::ShuttingDown, letter)
+        })?;
         self.waker.notify();
         Ok(())
     }
 
-    /// As [`post_surely`](Self::post_surely), but gives up after `timeout`.
-    pub(crate) fn post_within(&self, letter: Letter, timeout: Duration) -> Result<(), Rejected> {
-        self.letters.send_timeout(letter, timeout).map_err(|_| Rejected::ShuttingDown)?;
+    /// Posts a letter that must not be refused for want of room.
+    pub(crate) fn post_surely(&self, letter: Letter) -> Result<(), Rejected> {
+        self.load.letters.fetch_add(1, Ordering::Relaxed);
+        self.letters.send(letter).map_err(|_| Rejected::ShuttingDown)?;
         self.waker.notify();
         Ok(())
     }
@@ -127,15 +142,16 @@ impl Mailbox {
 impl MailboxReceiver {
     /// A mailbox that nobody can post to.
     pub(crate) fn of_nobody() -> MailboxReceiver {
-        MailboxReceiver { letters: channel::bounded(1).1, bytes: Arc::new(AtomicUsize::new(0)) }
+        MailboxReceiver { letters: channel::unbounded().1, load: Arc::default() }
     }
 
     /// The next letter, if one waits.
     pub(crate) fn take(&self) -> Option<Letter> {
         let letter = self.letters.try_recv().ok()?;
-        if let Letter::Propose { promise, .. } | Letter::Query { promise, .. } = &letter {
-            self.bytes.fetch_sub(promise.command_bytes(), Ordering::Relaxed);
-        }
+        self.load.give_back(match &letter {
+            Letter::Propose { promise, .. } | Letter::Query { promise, .. } => promise.command_bytes(),
+            _ => 0,
+        });
         Some(letter)
     }
 

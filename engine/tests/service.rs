@@ -206,7 +206,9 @@ impl Service for Load {
         while self.outstanding.len() < 100 && self.next < self.total {
             match local.propose(RING, self.next, &self.next.to_le_bytes()) {
                 Ok(()) => self.outstanding.push_back(self.next),
-                Err(Rejected::NoRing | Rejected::NotLeader(_) | Rejected::Full { .. }) => break,
+                Err(
+                    Rejected::NotReady | Rejected::NoRing | Rejected::NotLeader(_) | Rejected::Full { .. },
+                ) => break,
                 Err(why) => panic!("{why}"),
             }
             self.next += 1;

@@ -1,12 +1,11 @@
-//! The bounded channel of a model: what crossbeam's promises, and no more than that.
+//! The channels of a model: what crossbeam's promise, and no more than that.
 //!
 //! A slot is published by a release store and taken by an acquire load. Crossbeam's own steps are sequentially
 //! consistent, so code that is right here is right there.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-pub use crossbeam_channel::{SendError, SendTimeoutError, TryRecvError, TrySendError};
+pub use crossbeam_channel::{SendError, TryRecvError, TrySendError};
 
 use super::{AtomicBool, AtomicUsize, Ordering};
 
@@ -26,6 +25,8 @@ struct Shared<T> {
     /// looked at `is_full` itself would hide the receiver's look at it.
     free: AtomicUsize,
     sending: loom::sync::Mutex<Sending>,
+    /// Whether what nobody will take any more is dropped with the receiver, not with the last sender.
+    lets_go: bool,
 }
 
 struct Slot<T> {
@@ -39,13 +40,24 @@ struct Sending {
     is_closed: bool,
 }
 
+/// What is in it when the receiver goes stays until the last sender goes.
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    channel(capacity, false)
+}
+
+/// What is in it when the receiver goes, goes too.
+pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+    channel(SLOTS_MAX, true)
+}
+
+fn channel<T>(capacity: usize, lets_go: bool) -> (Sender<T>, Receiver<T>) {
     let slot = || Slot { is_full: AtomicBool::new(false), item: Mutex::new(None) };
     let capacity = capacity.min(SLOTS_MAX);
     let shared = Arc::new(Shared {
         slots: (0..capacity).map(|_| slot()).collect(),
         free: AtomicUsize::new(capacity),
         sending: loom::sync::Mutex::new(Sending { tail: 0, is_closed: false }),
+        lets_go,
     });
     (Sender(Arc::clone(&shared)), Receiver { shared, head: AtomicUsize::new(0) })
 }
@@ -78,10 +90,6 @@ impl<T> Sender<T> {
             loom::thread::yield_now();
         }
     }
-
-    pub fn send_timeout(&self, item: T, _timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.send(item).map_err(|SendError(item)| SendTimeoutError::Disconnected(item))
-    }
 }
 
 impl<T> Clone for Sender<T> {
@@ -111,9 +119,8 @@ impl<T> Receiver<T> {
 }
 
 impl<T> Drop for Receiver<T> {
-    /// What nobody will take any more is dropped with the receiver, not with the last sender.
     fn drop(&mut self) {
         self.shared.sending.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
-        while self.try_recv().is_ok() {}
+        while self.shared.lets_go && self.try_recv().is_ok() {}
     }
 }
