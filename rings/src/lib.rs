@@ -31,5 +31,5 @@ pub use ids::{ClusterId, ConfigurationId, CoreId, Incarnation, Lsn, NodeId, Ring
 pub use message::{Malformed, Message};
 pub use outbox::{Append, Event, Outbox, Role, Transmit};
 pub use pool::FramePool;
-pub use ring::{Ignored, Input, Progress, Recovering, Ring, RingOptions, WINDOW_SLOTS_MAX};
+pub use ring::{Ignored, Input, LEARN_BYTES_MAX, Progress, Recovering, Ring, RingOptions, WINDOW_SLOTS_MAX};
 pub use time::Time;

@@ -21,7 +21,7 @@ use crate::{
     Outbox, RingId, Role, Slot, Time, invariant, mutant, reach, requires,
 };
 
-pub use learning::CatchUp;
+pub use learning::{CatchUp, LEARN_BYTES_MAX};
 pub use recovering::Recovering;
 
 /// What a ring is and how it behaves; fixed while it lives.

@@ -416,10 +416,8 @@ impl<D: Disk> Journal<D> {
         reach!(READ_BACK_FAILED);
         self.statistics.retrieval_faults += 1;
         tracing::warn!(segment = at.segment.0, offset = at.offset, "slots cannot be read back");
-        if !self.is_durable() {
-            self.retrievals.abandon();
-        } else if self.retrievals.is_lost() {
-            self.retrievals.abandon();
+        let is_lost = self.retrievals.failed(at);
+        if is_lost && self.is_durable() {
             let what = format!("what was durable in {:?} at {} is damaged", at.segment, at.offset);
             self.poison(io::Error::new(io::ErrorKind::InvalidData, what));
         }

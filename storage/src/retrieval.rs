@@ -1,6 +1,6 @@
 //! Reading chosen slots back for peers that lag, a bounded piece at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use annulus_rings::frame::HEADER_BYTES;
 use annulus_rings::message::carried;
@@ -13,9 +13,11 @@ use crate::index::{Index, SlotRange, Span};
 
 /// Read-backs that wait their turn.
 const WAITING_MAX: usize = 32;
-/// Tries at one place after which what it holds is taken for lost: a device may err once, or return the bytes
-/// of another place, without having lost anything.
-const TRIES_MAX: u32 = 3;
+/// Read-backs that fail at one place, after which what it holds is taken for lost: a device may err for a
+/// while, or return the bytes of another place, without having lost anything. Askers leave time between them.
+const FAULTS_MAX: u32 = 3;
+/// Places that are remembered for that.
+const FAULTY_PLACES_MAX: usize = 64;
 /// Bytes read at once: what one turn verifies and copies.
 const READ_BYTES: u64 = 128 << 10;
 
@@ -45,6 +47,8 @@ pub(crate) struct WantedRead {
 pub(crate) struct Retrievals {
     waiting: VecDeque<Retrieval>,
     done: VecDeque<Retrieved>,
+    /// Where reads have brought nothing sound, and how often.
+    faults: BTreeMap<Position, u32>,
 }
 
 struct Retrieval {
@@ -55,8 +59,6 @@ struct Retrieval {
     cursor: Position,
     /// At least this much at the next read: a block is larger than what was read last.
     read_bytes_min: u64,
-    /// Reads at the cursor that brought nothing sound.
-    faults: u32,
     /// By slot, from the first one wanted on.
     found: Vec<Option<Frame>>,
     found_bytes: usize,
@@ -84,7 +86,6 @@ impl Retrievals {
             bytes_max,
             cursor: Position { segment: crate::identity::SegmentId(0), offset: 0 },
             read_bytes_min: 0,
-            faults: 0,
             found: vec![None; count as usize],
             found_bytes: 0,
         });
@@ -118,25 +119,28 @@ impl Retrievals {
     pub(crate) fn take(&mut self, identity: &Identity, at: Position, bytes: &[u8], durable: Lsn) -> bool {
         let current = self.waiting.front_mut().expect("a read belongs to the one at work");
         let is_sound = current.take(identity, at, bytes, durable);
-        if current.cursor > at {
-            current.faults = 0;
+        if is_sound {
+            self.faults.remove(&at);
         }
         is_sound
     }
 
-    /// The last read of the one at work was not sound. Returns whether what it read is lost; else the same
-    /// place is read again.
-    pub(crate) fn is_lost(&mut self) -> bool {
-        let current = self.waiting.front_mut().expect("a read belongs to the one at work");
-        current.faults += 1;
-        current.read_bytes_min = 0;
-        current.faults == TRIES_MAX
+    /// The read at `at` for the one at work was not sound: it is answered with nothing. Returns whether what is
+    /// there must be taken for lost.
+    pub(crate) fn failed(&mut self, at: Position) -> bool {
+        self.abandon();
+        if self.faults.len() == FAULTY_PLACES_MAX {
+            self.faults.clear();
+        }
+        let faults = self.faults.entry(at).or_default();
+        *faults += 1;
+        *faults == FAULTS_MAX
     }
 
     /// Answers the one at work with nothing: part of what it wanted cannot be read. What was found may be
     /// votes that were replaced in the part that is missing, and must not be taught; the asker goes to the
     /// next member by itself.
-    pub(crate) fn abandon(&mut self) {
+    fn abandon(&mut self) {
         if let Some(current) = self.waiting.front_mut() {
             current.found.clear();
         }
@@ -144,7 +148,7 @@ impl Retrievals {
     }
 
     /// Answers the one at work with what was found.
-    pub(crate) fn finish(&mut self) {
+    fn finish(&mut self) {
         if let Some(current) = self.waiting.pop_front() {
             let Retrieval { token, slots, found, .. } = current;
             let frames = found.into_iter().map_while(|frame| frame).collect();

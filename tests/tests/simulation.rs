@@ -57,7 +57,11 @@ fn clusters_agree_through_every_accident_and_serve_after_it() {
         "lost writes",
         "bit rot",
         "unreadable sectors",
+        "flushes that lied",
         "nodes stopped by damage",
+        "disks replaced by empty ones",
+        "disks replaced by old copies",
+        "stops of disks that had forgotten",
     ];
     let missing = common.iter().find(|class| !total.faults.contains_key(*class));
     assert!(total.seeds < 50 || missing.is_none(), "accidents must happen, and these did not: {missing:?}");

@@ -13,9 +13,11 @@
 //! four. A node alone is admitted at once, and a restart with the old disk needs nobody.
 //!
 //! **An old copy.** A core also announces how far its journal is durable, at most once a second and only when
-//! that has moved; peers write the highest position down with whatever they write next. A disk whose journal
-//! ends below what a peer remembers is a copy from before, and refused. What this cannot tell: a copy newer
-//! than the last announcement that was heard; and a peer that was away all the while remembers nothing newer.
+//! that has moved; peers write the highest position down with whatever they write next. A process first announces
+//! where its journal ended when it began, to each peer until that has answered: if a peer remembers more, the
+//! disk is a copy from before, however far its journal has come since, and refused. What this cannot tell: a
+//! copy newer than the last announcement that was heard. And a copy may vote with peers that were away and remember
+//! nothing newer, until it meets one that does: what only that one still knows may be lost by then.
 //!
 //! Whoever hears that a peer remembers another life of its disk, or a longer journal, stops at once: see
 //! [`Amnesia`]. Nothing of all this depends on a clock: time only says when to repeat what may be lost.
@@ -30,7 +32,7 @@ use annulus_rings::{
 use annulus_transport::{PeerState, PeerStatus};
 
 use super::announcement::{Announcement, Author, NO_RING, Record};
-use super::peer::{Peer, Standing};
+use super::peer::{Memory, Peer, Standing};
 
 /// What this core knows of its peers' disks, and whether they know its own.
 pub(crate) struct Acquaintances {
@@ -40,6 +42,9 @@ pub(crate) struct Acquaintances {
     admission: Admission,
     /// How far the own journal is durable.
     durable: Lsn,
+    /// How far it reached when this process began. What a peer remembers beyond that, and was not told since, is
+    /// forgotten here, however far the journal has come by now.
+    recovered: Lsn,
     /// Each connection as it was when it was last looked at, parallel to the network's peers.
     links: Vec<(u64, bool)>,
     /// When something is to be announced.
@@ -115,6 +120,7 @@ impl Acquaintances {
             peers: peers.map(|peer| Peer::new(*peer)).collect(),
             admission: Admission::Waiting,
             durable: Lsn(0),
+            recovered: Lsn(0),
             links: Vec::new(),
             due: Time::NEVER,
             news_due: Time::NEVER,
@@ -145,6 +151,7 @@ impl Acquaintances {
     /// The journal was read back, and is durable up to what `outbox` has appended.
     pub(crate) fn recovered(&mut self, outbox: &mut Outbox) {
         self.durable = outbox.appended();
+        self.recovered = self.durable;
         self.admit_if_known(outbox);
     }
 
@@ -214,13 +221,15 @@ impl Acquaintances {
             }
         };
         if !matches!(self.peers[index].standing(), Standing::OtherLife { .. }) {
-            self.remembers(from, &heard)?;
+            self.remembers(index, &heard)?;
+            self.peers[index].memory = Memory::Consistent;
         }
         let (before, vouched) = (self.peers[index].standing(), self.peers[index].vouches());
         if self.peers[index].heard(&heard, self.author.incarnation, self.durable) {
             self.write_down(index, heard.incarnation, outbox);
         }
         let peer = &mut self.peers[index];
+        self.awaits_write |= peer.standing() == Standing::Recording;
         self.has_unwritten |= peer.unwritten().is_some();
         self.has_changed |= before != peer.standing() || vouched != peer.vouches();
         // What is lost is asked for again: by saying that it has not come.
@@ -236,12 +245,14 @@ impl Acquaintances {
     }
 
     /// Whether a peer remembers of this disk what the disk does not.
-    fn remembers(&self, peer: NodeId, heard: &Announcement) -> Result<(), Amnesia> {
+    fn remembers(&self, index: usize, heard: &Announcement) -> Result<(), Amnesia> {
         let Author { node, incarnation: own, .. } = self.author;
+        let Peer { node: peer, announced, .. } = self.peers[index];
+        let reached = self.recovered.max(announced);
         match heard.known {
             Some(known) if known != own => Err(Amnesia::OtherLife { node, peer, known, own }),
-            Some(_) if heard.watermark > self.durable => {
-                Err(Amnesia::OldCopy { node, peer, known: heard.watermark, own: self.durable })
+            Some(_) if heard.watermark > reached => {
+                Err(Amnesia::OldCopy { node, peer, known: heard.watermark, own: reached })
             }
             _ => Ok(()),
         }
@@ -363,15 +374,17 @@ impl Acquaintances {
     fn announce_to(&mut self, index: usize, now: Time, outbox: &mut Outbox) {
         let peer = &mut self.peers[index];
         requires!(A10, peer.announced <= self.durable);
+        // Before it has said what it remembers it is not told of anything newer: it would forget it.
+        let durable = if peer.memory == Memory::Consistent { self.durable } else { self.recovered };
         let announcement = Announcement {
             incarnation: self.author.incarnation,
-            durable: self.durable,
+            durable,
             known: peer.known(self.durable),
             watermark: peer.watermark(),
             heard: peer.standing() != Standing::Unheard,
             told: peer.is_told(),
         };
-        peer.announced = self.durable;
+        peer.announced = durable;
         peer.resend = if peer.is_settled() { Time::NEVER } else { now + self.resend_interval };
         let frame = self.author.announce(&announcement, &mut outbox.pool);
         outbox.transmits.push(Transmit { to: peer.node, frame });

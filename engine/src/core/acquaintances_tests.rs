@@ -424,3 +424,90 @@ fn a_disk_that_is_refused_stops_nobody() {
     assert_eq!(true_one.acquaintances.heard(now, NodeId(2), &said, &mut true_one.outbox), Ok(()));
     assert!(true_one.acquaintances.is_admitted() && !true_one.hears(2));
 }
+
+/// A copy may serve with a peer that remembers nothing newer; it ends with the first one that does, however far
+/// its journal has come by then.
+#[test]
+fn an_old_copy_that_has_grown_is_found_out_by_who_remembers() {
+    let mut world = World::settled(3);
+    let copied = world.node(3).durable;
+    // Node 2 goes away; 1 and 3 go on and choose things.
+    let records = world.node(2).durable;
+    world.node(2).restart(records);
+    (0..3).for_each(|_| world.node(3).append());
+    world.node(1).append();
+    world.settle().unwrap();
+    world.node(1).append();
+    world.settle().unwrap();
+    // Node 3 gets its old copy, node 2 comes back, node 1 is away for a moment.
+    world.node(3).restart(copied);
+    world.connect(2, 3);
+    world.settle().unwrap();
+    assert!(world.node(3).hears(2) && world.node(2).hears(3), "a quorum with an old copy");
+    (0..9).for_each(|_| world.node(3).append());
+    world.sync(3);
+    world.connect(1, 3);
+    assert!(matches!(world.settle(), Err(Amnesia::OldCopy { .. })));
+}
+
+/// The record that names a peer is on its way when the connection breaks, and durable after the next one stands.
+#[test]
+fn a_connection_that_breaks_between_two_writes_leaves_nobody_unheard() {
+    let mut world = World::new(&[1, 2, 3, 4], 5);
+    world.connect_all();
+    world.settle().unwrap();
+    assert!(world.is_admitted(1));
+    world.nodes.insert(5, Node::new(5, 5, 50));
+    let now = world.now;
+    // An earlier write of node 1 is in flight.
+    world.node(1).append();
+    world.node(1).write();
+    let in_flight = world.node(1).journal.len() as u64;
+    world.connect(1, 5);
+    world.talk().unwrap();
+    world.talk().unwrap();
+    world.node(1).write();
+    assert!(world.node(1).journal.len() as u64 > in_flight, "the record is appended");
+    // The connection breaks, the earlier write completes, the connection comes back.
+    world.connect(1, 5);
+    world.meet(1);
+    world.node(1).acquaintances.persisted(now, Lsn(in_flight));
+    world.now = world.now + Duration::from_millis(200);
+    world.talk().unwrap();
+    world.now = world.now + Duration::from_millis(200);
+    world.settle().unwrap();
+    world.settle().unwrap();
+    world.settle().unwrap();
+    assert!(world.node(5).hears(1) || !world.is_admitted(5));
+    let standing = world.node(1).hears(5);
+    assert!(standing, "node 1 never hears node 5");
+}
+
+/// What it writes before the answer arrives does not make it any newer.
+#[test]
+fn an_old_copy_does_not_outrun_the_answer_that_stops_it() {
+    let mut world = World::settled(3);
+    let copied = world.node(3).durable;
+    world.node(3).append();
+    world.settle().unwrap();
+    world.node(3).restart(copied);
+    world.connect(3, 1);
+    let now = world.now;
+    world.meet(1);
+    world.meet(3);
+    let say = |node: &mut Node| {
+        node.acquaintances.announce(now, &mut node.outbox);
+        node.outbox.transmits.pop().unwrap().frame.header()
+    };
+    let from_copy = say(world.node(3));
+    let one = world.node(1);
+    one.acquaintances.heard(now, NodeId(3), &from_copy, &mut one.outbox).unwrap();
+    let from_one = say(one);
+    assert!(!one.hears(3), "found out");
+    // Something is written meanwhile: the record of a promise to a third node will do.
+    (0..9).for_each(|_| world.node(3).append());
+    world.sync(3);
+    let copy = world.node(3);
+    let heard = copy.acquaintances.heard(now, NodeId(1), &from_one, &mut copy.outbox);
+    assert!(heard.is_err(), "the copy goes on, and hears node 1: {}", copy.hears(1));
+}

@@ -20,6 +20,7 @@ pub(crate) struct Peer {
     knows_us: bool,
     /// It told so on this connection, after it had heard this node on it.
     told: bool,
+    pub(crate) memory: Memory,
     /// The position that it was told last.
     pub(crate) announced: Lsn,
     /// When it is told again, whatever happens.
@@ -49,6 +50,15 @@ pub(crate) enum Standing {
     OldCopy { known: Lsn, found: Lsn },
 }
 
+/// What a peer remembers of this node's disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Memory {
+    /// It has not said so to this process.
+    Unheard,
+    /// Nothing that the disk did not hold when this process began.
+    Consistent,
+}
+
 impl Peer {
     pub(crate) fn new(node: NodeId) -> Peer {
         Peer {
@@ -60,6 +70,7 @@ impl Peer {
             standing: Standing::Unheard,
             knows_us: false,
             told: false,
+            memory: Memory::Unheard,
             announced: Lsn(0),
             resend: Time::NEVER,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use annulus_rings::{Input, NodeId, RingId, Slot};
+use annulus_rings::{Input, LEARN_BYTES_MAX, NodeId, RingId, Slot};
 use annulus_storage::{Disk, Journal, Retrieved};
 
 /// A peer's wish for slots.
@@ -24,8 +24,6 @@ pub(crate) struct Retrievals {
 
 /// Wishes that wait; peers whose wish is dropped ask again.
 const WAITING_MAX: usize = 64;
-/// Bytes of frames read back for one wish.
-const BYTES_MAX: usize = 1 << 20;
 
 impl Retrievals {
     /// Takes note of a wish; false when it was dropped. A newer wish of a peer replaces its older one.
@@ -48,7 +46,7 @@ impl Retrievals {
             return;
         }
         let Some(&wish) = self.waiting.front() else { return };
-        if journal.retrieve(wish.ring, wish.from, wish.upto, BYTES_MAX, self.token).is_ok() {
+        if journal.retrieve(wish.ring, wish.from, wish.upto, LEARN_BYTES_MAX, self.token).is_ok() {
             self.waiting.pop_front();
             self.reading = Some((self.token, wish));
             self.token += 1;
