@@ -1,6 +1,6 @@
 //! What this process has reached: contracts, and the probes of rare places.
 //!
-//! The counts are those of [`annulus_rings::reach`]; what threads have not settled is not in them.
+//! The counts are those of [`mod@annulus_rings::reach`]; what threads have not settled is not in them.
 
 use std::collections::BTreeMap;
 use std::fmt;
