@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, Write as _};
 use std::panic;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,25 +110,30 @@ fn replay(seed: u64, arguments: Arguments) -> ExitCode {
     let (is_traced, reduction) = (arguments.trace, Reduction::from(arguments.left_out));
     match (play_reduced(seed, &reduction, is_traced), play_reduced(seed, &reduction, false)) {
         (Ok(summary), Ok(again)) if summary == again => {
-            println!("{summary}\ndigest {:016x}, the same twice", summary.digest);
+            say(format_args!("{summary}\ndigest {:016x}, the same twice", summary.digest));
             ExitCode::SUCCESS
         }
         (Err(failure), Err(again)) if failure.what == again.what => {
-            println!("{:#?}\n\nwhat happened last:\n{}\n\n{failure}", failure.plan, failure.story);
+            say(format_args!("{:#?}\n\nwhat happened last:\n{}\n\n{failure}", failure.plan, failure.story));
             if reduction == Reduction::default() && !is_traced {
                 panic::set_hook(Box::new(|_| {}));
                 let bar = ProgressBar::new_spinner();
                 let least = shrink(&failure, limit, &bar);
                 bar.finish_and_clear();
-                println!("{least}");
+                say(format_args!("{least}"));
             }
             ExitCode::FAILURE
         }
         _ => {
-            println!("seed {seed} tells two stories: the simulation is not deterministic");
+            say(format_args!("seed {seed} tells two stories: the simulation is not deterministic"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints a line, unless whoever reads along has read enough.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// What a run has come to.

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::io::{self, Write as _};
 use std::rc::Rc;
 
 use annulus::RingStatus;
@@ -324,9 +325,8 @@ impl Scene {
 
     fn tell(&mut self, told: Told) {
         let line = Line(self.truth.now(), told);
-        if self.is_traced {
-            println!("{line}");
-        }
+        // Whoever reads along may have read enough.
+        self.is_traced = self.is_traced && writeln!(io::stdout(), "{line}").is_ok();
         if self.story.len() == REMEMBERED_MAX {
             self.story.pop_front();
         }
