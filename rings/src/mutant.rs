@@ -134,6 +134,7 @@ mutants! {
         WIPED_DISK_VOTES "R6" "AtlasDB #1504 (15), CockroachDB #756 (30)";
         OTHER_LIFE_WELCOME "R6" "CockroachDB #756 (30)";
         ACQUAINTANCE_BEFORE_DURABLE "R6" "the textbook";
+        ACQUAINTANCE_NOT_CARRIED "R6" "openraft #1808 (3)";
         OLD_COPY_WELCOME "A10" "the textbook: a backup restored";
     }
 }

@@ -22,7 +22,8 @@
 //! Whoever hears that a peer remembers another life of its disk, or a longer journal, stops at once: see
 //! [`Amnesia`]. Nothing of all this depends on a clock: time only says when to repeat what may be lost.
 //!
-//! When journals are truncated, these records must be carried forward: they are never below the floor.
+//! These records outlive every segment of the journal: before one with the oldest of them is freed, they are
+//! written down again ([`Acquaintances::carry`]).
 
 use std::time::Duration;
 
@@ -62,6 +63,10 @@ pub(crate) struct Acquaintances {
     has_changed: bool,
     /// What he was told last.
     notice: String,
+    /// The position of the oldest record that the journal must keep, if it holds any.
+    needed: Option<Lsn>,
+    /// The same once what was carried forward is durable up to the second position.
+    carried: Option<(Lsn, Lsn)>,
 }
 
 /// Whether the rings of this core take part.
@@ -130,6 +135,8 @@ impl Acquaintances {
             has_unwritten: false,
             has_changed: true,
             notice: String::new(),
+            needed: None,
+            carried: None,
         }
     }
 
@@ -138,6 +145,7 @@ impl Acquaintances {
     /// # Errors
     /// This core, with this disk and among these peers, cannot have written it.
     pub(crate) fn replay(&mut self, lsn: Lsn, header: &FrameHeader) -> Result<(), Ignored> {
+        self.needed.get_or_insert(lsn);
         match self.author.replay(header)? {
             Record::Admitted => self.admission = Admission::Admitted,
             Record::Acquainted { peer, incarnation, watermark } => {
@@ -266,6 +274,7 @@ impl Acquaintances {
         let frame = self.author.record(&record, &mut outbox.pool);
         let lsn = outbox.append(NO_RING, frame);
         peer.recorded(incarnation, watermark, lsn);
+        self.needed.get_or_insert(lsn);
         self.awaits_write = true;
         if mutant!(ACQUAINTANCE_BEFORE_DURABLE) {
             self.peers[index].persisted(self.durable);
@@ -302,6 +311,14 @@ impl Acquaintances {
 
     /// Acts on records that have become durable.
     fn written(&mut self, now: Time) {
+        match self.carried {
+            Some((first, last)) if last <= self.durable => {
+                self.needed = Some(first);
+                self.carried = None;
+            }
+            Some(_) => self.awaits_write = true,
+            None => {}
+        }
         for peer in &mut self.peers {
             if peer.persisted(self.durable) {
                 tracing::info!(node = %self.author.node, peer = %peer.node, "acquainted");
@@ -329,8 +346,38 @@ impl Acquaintances {
             let frame = self.author.record(&Record::Admitted, &mut outbox.pool);
             let lsn = outbox.append(NO_RING, frame);
             self.admission = Admission::Writing(lsn);
+            self.needed.get_or_insert(lsn);
             self.awaits_write = true;
         }
+    }
+
+    /// What the journal must keep of the core's own records: nothing below this position.
+    pub(crate) fn needed(&self) -> Lsn {
+        self.needed.unwrap_or(Lsn(u64::MAX))
+    }
+
+    /// Writes every record down again, so that the segments with the older ones can be freed (R6): a peer's
+    /// life that was forgotten could be taken over by another disk. Nothing happens while the last time, or the
+    /// admission, is not durable yet.
+    pub(crate) fn carry(&mut self, outbox: &mut Outbox) {
+        let is_writing = self.carried.is_some() || matches!(self.admission, Admission::Writing(_));
+        if is_writing || self.needed.is_none() {
+            return;
+        }
+        let first = outbox.appended().next();
+        for index in 0..self.peers.len() {
+            if let Some(incarnation) = self.peers[index].recorded_life()
+                && !mutant!(ACQUAINTANCE_NOT_CARRIED)
+            {
+                self.write_down(index, incarnation, outbox);
+            }
+        }
+        if self.is_admitted() {
+            let frame = self.author.record(&Record::Admitted, &mut outbox.pool);
+            outbox.append(NO_RING, frame);
+        }
+        self.carried = Some((first, outbox.appended()));
+        self.awaits_write = true;
     }
 
     /// Peers whose journals name this disk.

@@ -70,10 +70,15 @@ impl Node {
     }
 
     fn start(&mut self) {
+        self.start_from(Lsn(1));
+    }
+
+    /// A process starts from a journal that was truncated below `first`.
+    fn start_from(&mut self, first: Lsn) {
         self.durable = self.journal.len();
         self.outbox = Outbox::new(Lsn(self.durable as u64), FramePool::new(4096));
         for (lsn, frame) in (1..).map(Lsn).zip(&self.journal) {
-            if frame.kind().is_of_core() {
+            if frame.kind().is_of_core() && lsn >= first {
                 self.acquaintances.replay(lsn, &frame.header()).unwrap();
             }
         }
@@ -510,4 +515,27 @@ fn an_old_copy_does_not_outrun_the_answer_that_stops_it() {
     let copy = world.node(3);
     let heard = copy.acquaintances.heard(now, NodeId(1), &from_one, &mut copy.outbox);
     assert!(heard.is_err(), "the copy goes on, and hears node 1: {}", copy.hears(1));
+}
+
+#[test]
+fn what_is_carried_forward_outlives_the_records_that_it_repeats() {
+    let mut world = World::settled(3);
+    let first_needed = world.nodes[&1].acquaintances.needed();
+    let node = world.node(1);
+    node.acquaintances.carry(&mut node.outbox);
+    node.write();
+    assert_eq!(node.acquaintances.needed(), first_needed, "what repeats them is not durable yet");
+    world.sync(1);
+    let needed = world.nodes[&1].acquaintances.needed();
+    assert!(needed > first_needed);
+
+    let node = world.node(1);
+    node.acquaintances = Acquaintances::new(&node.options);
+    node.start_from(needed);
+    assert!(world.is_admitted(1));
+    // A peer comes back with another disk: the truncated journal still knows the one that it had.
+    world.node(2).options.incarnation = Incarnation(99);
+    world.node(2).restart(0);
+    world.connect_all();
+    assert!(matches!(world.settle(), Err(Amnesia::OtherLife { .. })));
 }

@@ -118,6 +118,11 @@ impl Peer {
         (record.at <= durable || mutant!(ACQUAINTANCE_BEFORE_DURABLE)).then_some(record.incarnation)
     }
 
+    /// The life that the journal names, durably or soon.
+    pub(crate) fn recorded_life(&self) -> Option<Incarnation> {
+        self.record.as_ref().map(|record| record.incarnation)
+    }
+
     /// The highest position that it said its journal has reached.
     pub(crate) fn watermark(&self) -> Lsn {
         self.watermark
