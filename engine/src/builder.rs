@@ -104,6 +104,46 @@ impl Builder {
         self
     }
 
+    /// The most that the journal of a core takes of the disk, segments that are prepared included. When it is
+    /// reached, commands are rejected as full until snapshots have made room. Default: 8 GiB.
+    pub fn journal_bytes_max(mut self, bytes: u64) -> Builder {
+        self.settings.journal_options.bytes_max = bytes;
+        self
+    }
+
+    /// A ring is saved again when it has written so many bytes to the journal since the last time.
+    /// Default: 256 MiB.
+    pub fn snapshot_log_bytes(mut self, bytes: u64) -> Builder {
+        self.settings.snapshots.log_bytes = bytes;
+        self
+    }
+
+    /// A ring that has executed anything is saved again after so long. Default: time alone asks for none.
+    pub fn snapshot_interval(mut self, interval: Duration) -> Builder {
+        self.settings.snapshots.interval = Some(interval);
+        self
+    }
+
+    /// Snapshots of each ring that are kept. The journal reaches back to the oldest, so that a damaged one can
+    /// be replaced by the one before. Default: 2.
+    pub fn snapshots_kept(mut self, snapshots: usize) -> Builder {
+        self.settings.snapshots.kept = snapshots;
+        self
+    }
+
+    /// Bytes that a state machine is asked for at a time: a slice, between which commits go on.
+    /// Default: 64 KiB.
+    pub fn snapshot_slice_bytes(mut self, bytes: usize) -> Builder {
+        self.settings.snapshots.slice_bytes = bytes;
+        self
+    }
+
+    /// Bytes per second that a core fetches of a snapshot when it is too far behind. Default: 64 MiB.
+    pub fn snapshot_fetch_bytes_per_second(mut self, bytes: u64) -> Builder {
+        self.settings.snapshots.fetch_bytes_per_second = bytes;
+        self
+    }
+
     /// Segments prepared ahead of need. Default: 2.
     pub fn segments_ahead(mut self, segments: usize) -> Builder {
         self.settings.journal_options.segments_ahead = segments;

@@ -31,6 +31,7 @@ pub(crate) fn core_options(settings: &Settings, incarnation: Incarnation) -> Cor
             seed: draw_seed(),
         },
         limits: settings.limits,
+        snapshots: settings.snapshots.clone(),
     }
 }
 

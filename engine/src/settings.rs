@@ -12,7 +12,7 @@ use annulus_rings::{ClusterId, NodeId, WINDOW_SLOTS_MAX};
 use annulus_storage::JournalOptions;
 use annulus_transport::{LoopbackHub, PeerAddress, TcpOptions};
 
-use crate::core::BatchLimits;
+use crate::core::{BatchLimits, SnapshotOptions};
 use crate::error::StartError;
 use crate::{Idle, Placement, limits};
 
@@ -77,6 +77,7 @@ pub(crate) struct Settings {
     pub(crate) window_slots: u32,
     pub(crate) retain_bytes: usize,
     pub(crate) limits: BatchLimits,
+    pub(crate) snapshots: SnapshotOptions,
     pub(crate) placement: Placement,
     pub(crate) stall_after: Duration,
 }
@@ -111,6 +112,7 @@ impl Default for Settings {
                 batch_commands_max: 8192,
                 queue_bytes_max: 4 << 20,
             },
+            snapshots: SnapshotOptions::default(),
             placement: Placement::default(),
             stall_after: Duration::from_secs(2),
         }
@@ -245,9 +247,29 @@ impl Settings {
             );
             return Err(out_of_range("window_slots", self.window_slots, rule));
         }
+        self.validate_snapshots()?;
         if queue_bytes_max < batch_bytes_max {
             let rule = format!("it must be at least batch_bytes_max, which is {batch_bytes_max}");
             return Err(out_of_range("queue_bytes_max", queue_bytes_max, rule));
+        }
+        Ok(())
+    }
+
+    fn validate_snapshots(&self) -> Result<(), StartError> {
+        let SnapshotOptions { log_bytes, interval, kept, slice_bytes, fetch_bytes_per_second } = self.snapshots;
+        let numbers = [
+            ("snapshot_log_bytes", log_bytes, 1),
+            ("snapshots_kept", kept as u64, 1),
+            ("snapshot_slice_bytes", slice_bytes as u64, 4096),
+            ("snapshot_fetch_bytes_per_second", fetch_bytes_per_second, 4096),
+        ];
+        for (setting, value, min) in numbers {
+            if value < min {
+                return Err(out_of_range(setting, value, format!("it must be at least {min}")));
+            }
+        }
+        if let Some(interval) = interval.filter(|interval| *interval < Duration::from_millis(1)) {
+            return Err(out_of_range("snapshot_interval", format!("{interval:?}"), "it must be at least 1 ms"));
         }
         Ok(())
     }

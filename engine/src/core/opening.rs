@@ -29,6 +29,8 @@ pub struct CoreOptions {
     pub ring: RingOptions,
     /// Bounds of batches and of what waits.
     pub limits: BatchLimits,
+    /// How rings save their state.
+    pub snapshots: SnapshotOptions,
 }
 
 /// What a core is made of.
