@@ -1,0 +1,89 @@
+//! Freeing the journal: what no ring needs any more goes, and whoever holds much back is asked to let go.
+//!
+//! Every ring needs the journal from some position on, and so does the core for what it knows of its peers.
+//! What lies below all of these is freed, a segment at a time. While the journal has room to spare that is
+//! all. When half of its bound is taken, rings that hold its oldest part back are helped to let go of it:
+//!
+//! 1. A ring that has several snapshots gives up reaching back to the older ones.
+//! 2. A ring that has executed more than it has saved is saved.
+//! 3. A ring that is idle since writes what it still needs down again, a few frames, at the journal's end.
+
+use annulus_rings::{Input, Lsn, Time, reach};
+use annulus_storage::Disk;
+use annulus_transport::Network;
+
+use super::Core;
+use crate::clock::Clock;
+
+/// Rings that are helped at one look, so that no turn is long.
+const HELPED_MAX: usize = 256;
+
+/// When the journal was looked at last.
+#[derive(Default)]
+pub(crate) struct Truncation {
+    /// Segments that the journal had entered by then.
+    segments: u64,
+    /// Somebody needs less than then.
+    has_news: bool,
+}
+
+impl Truncation {
+    /// A ring, or the core itself, may need less of the journal from now on.
+    pub(crate) fn news(&mut self) {
+        self.has_news = true;
+    }
+}
+
+impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
+    /// Frees what nobody needs, if that may have become more.
+    pub(super) fn truncate(&mut self, now: Time) {
+        let segments = self.journal.segments_entered();
+        let has_entered = segments != std::mem::replace(&mut self.truncation.segments, segments);
+        if !std::mem::take(&mut self.truncation.has_news) && !has_entered {
+            return;
+        }
+        let needed = self.needed();
+        self.journal.truncate(needed);
+        if self.journal.bytes() > self.journal.bytes_max() / 2 {
+            self.make_room(needed, now);
+        }
+    }
+
+    /// The lowest position that somebody needs.
+    fn needed(&mut self) -> Lsn {
+        let rings = self.replicas.iter_mut().map(|replica| replica.ring.needed());
+        let restoring = self.restoring.values().map(|restoring| restoring.needed());
+        let lowest = rings.chain(restoring).chain([self.acquaintances.needed()]).min();
+        lowest.unwrap_or(Lsn(0)).min(self.journal.appended().next())
+    }
+
+    /// Asks those that hold the oldest part of the journal back to let go of it.
+    fn make_room(&mut self, needed: Lsn, now: Time) {
+        let oldest_part = Lsn(needed.0 + (self.journal.appended().0.saturating_sub(needed.0)) / 4);
+        if self.acquaintances.needed() <= oldest_part {
+            self.acquaintances.carry(&mut self.outbox);
+        }
+        let mut helped = 0;
+        for index in 0..self.replicas.count() {
+            if helped < HELPED_MAX && self.replicas[index].ring.needed() <= oldest_part {
+                self.help(index, now);
+                helped += 1;
+            }
+        }
+    }
+
+    /// Helps one ring to need less of the journal.
+    fn help(&mut self, index: usize, now: Time) {
+        let replica = &mut self.replicas[index];
+        if let Some(cut) = replica.newest_cut() {
+            reach!(OLDER_SNAPSHOT_GIVEN_UP);
+            self.step(index, now, Input::Truncate(cut));
+        } else if !replica.is_saved() {
+            replica.demand.ask();
+            self.snapshots.enqueue(index, &mut self.replicas[index].demand, now);
+        } else if replica.ring.can_carry() {
+            reach!(IDLE_RING_CARRIED);
+            self.step(index, now, Input::Carry);
+        }
+    }
+}
