@@ -111,7 +111,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
                 acquaintances.replay(lsn, &frame.header())
             } else {
                 let restoring = restoring.entry(ring).or_insert_with(|| Restoring::new(options.ring(ring)));
-                restoring.replay(&frame, &mut room)
+                restoring.replay(lsn, &frame, &mut room)
             };
             if let Err(why) = replayed {
                 refused.get_or_insert(RestoreError::Record { lsn, ring, why });

@@ -48,8 +48,8 @@ impl Restoring {
     }
 
     /// Takes the next record of the ring.
-    pub(crate) fn replay(&mut self, frame: &Frame, room: &mut RestoreRoom) -> Result<(), Ignored> {
-        self.recovering.replay(frame, &mut room.outbox)?;
+    pub(crate) fn replay(&mut self, lsn: Lsn, frame: &Frame, room: &mut RestoreRoom) -> Result<(), Ignored> {
+        self.recovering.replay(lsn, frame, &mut room.outbox)?;
         room.replies.reset(false);
         for event in room.outbox.events.drain(..) {
             let Event::Chosen { slot, frame, .. } = event else { continue };
