@@ -98,9 +98,28 @@ impl Kind {
             SnapshotPiece, Truncated,
         };
         const KINDS: [Kind; 22] = [
-            Hello, Ping, PreVote, PreVoted, Prepare, Promise, Accept, Accepted, Refused, BelowFloor,
-            Heartbeat, Heard, Fetch, Learn, Mark, Announce, Acquainted, Admitted, Base, Truncated,
-            SnapshotAsk, SnapshotPiece,
+            Hello,
+            Ping,
+            PreVote,
+            PreVoted,
+            Prepare,
+            Promise,
+            Accept,
+            Accepted,
+            Refused,
+            BelowFloor,
+            Heartbeat,
+            Heard,
+            Fetch,
+            Learn,
+            Mark,
+            Announce,
+            Acquainted,
+            Admitted,
+            Base,
+            Truncated,
+            SnapshotAsk,
+            SnapshotPiece,
         ];
         KINDS.into_iter().find(|kind| *kind as u8 == number)
     }

@@ -120,6 +120,10 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         if let Some(refused) = refused {
             return Err(refused);
         }
+        for (&ring, restoring) in &restoring {
+            let lsn = journal.appended();
+            restoring.bridged().map_err(|why| RestoreError::Record { lsn, ring, why })?;
+        }
         let node = options.ring.node;
         let peers: Vec<NodeId> =
             options.ring.configuration.members().iter().copied().filter(|peer| *peer != node).collect();

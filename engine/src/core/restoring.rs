@@ -63,6 +63,11 @@ impl Restoring {
         Ok(())
     }
 
+    /// Whether the journal makes up the whole log, once it has ended.
+    pub(crate) fn bridged(&self) -> Result<(), Ignored> {
+        self.recovering.bridged()
+    }
+
     /// The ring over a journal that is durable up to what `outbox` has appended, and its state.
     pub(crate) fn finish(self, now: Time, outbox: &Outbox) -> (Ring, Executor) {
         let executor = self.executor.expect("a ring has its state machine before it lives");

@@ -133,7 +133,9 @@ impl Replica {
         let mut out = Outbox::new(Lsn(self.durable as u64), pool);
         let mut recovering = Recovering::new(options);
         for (index, record) in self.journal.iter().enumerate() {
-            recovering.replay(Lsn(index as u64 + 1), record, &mut out).expect("a replica can read what it wrote");
+            recovering
+                .replay(Lsn(index as u64 + 1), record, &mut out)
+                .expect("a replica can read what it wrote");
             for event in out.events.drain(..) {
                 if let Event::Chosen { slot, frame, .. } = event {
                     self.reported.push(frame.value());
