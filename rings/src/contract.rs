@@ -90,7 +90,9 @@ contracts! {
     L4 "apply-in-order" true;
     L5 "reply-after-apply" false;
     L7 "rejected-means-never" false;
+    T1 "drop-below-durable-snapshot" true;
     T2 "order" true;
+    T3 "install-atomic" true;
     T5 "catch-up-chosen-only" false;
     T6 "recovery-idempotent" false;
     T7 "stale-completion" false;

@@ -79,18 +79,47 @@ pub enum Kind {
     Acquainted = 17,
     /// Journal record of a core, of no ring: enough peers know this disk, it may take part.
     Admitted = 18,
+    /// Journal record only: what was recorded before may be gone, up to a cut. See `keeping.rs`.
+    Base = 19,
+    /// The answer to a `Fetch` of slots that left the journal: a snapshot covers them.
+    Truncated = 20,
+    /// Between cores, of a ring: asks for a piece of a snapshot.
+    SnapshotAsk = 21,
+    /// Between cores, of a ring: a piece of a snapshot.
+    SnapshotPiece = 22,
 }
 
 impl Kind {
     /// The kind of a number, if it names one.
     pub fn from_u8(number: u8) -> Option<Kind> {
         use Kind::{
-            Accept, Accepted, Acquainted, Admitted, Announce, BelowFloor, Fetch, Heard, Heartbeat, Hello,
-            Learn, Mark, Ping, PreVote, PreVoted, Prepare, Promise, Refused,
+            Accept, Accepted, Acquainted, Admitted, Announce, Base, BelowFloor, Fetch, Heard, Heartbeat,
+            Hello, Learn, Mark, Ping, PreVote, PreVoted, Prepare, Promise, Refused, SnapshotAsk,
+            SnapshotPiece, Truncated,
         };
-        const KINDS: [Kind; 18] = [
-            Hello, Ping, PreVote, PreVoted, Prepare, Promise, Accept, Accepted, Refused, BelowFloor,
-            Heartbeat, Heard, Fetch, Learn, Mark, Announce, Acquainted, Admitted,
+        const KINDS: [Kind; 22] = [
+            Hello,
+            Ping,
+            PreVote,
+            PreVoted,
+            Prepare,
+            Promise,
+            Accept,
+            Accepted,
+            Refused,
+            BelowFloor,
+            Heartbeat,
+            Heard,
+            Fetch,
+            Learn,
+            Mark,
+            Announce,
+            Acquainted,
+            Admitted,
+            Base,
+            Truncated,
+            SnapshotAsk,
+            SnapshotPiece,
         ];
         KINDS.into_iter().find(|kind| *kind as u8 == number)
     }

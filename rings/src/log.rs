@@ -36,7 +36,7 @@ pub struct Entry {
     pub ballot: Ballot,
     /// The frame's value.
     pub value: ValueId,
-    /// Where the journal has it.
+    /// Where the journal has it; or, once it was written again, a position in front of that.
     pub lsn: Lsn,
     /// Who voted for it, as the leader of `ballot` counts.
     pub votes: Votes,
@@ -65,14 +65,14 @@ impl Entry {
 const RETAINED_BYTES_MIN: usize = 4096;
 
 impl Log {
-    /// An empty log that keeps at most `retain_bytes_max` of executed slots.
-    pub fn new(retain_bytes_max: usize) -> Log {
-        let zero = Slot(0);
+    /// An empty log that keeps at most `retain_bytes_max` of executed slots. Every slot below `base` is
+    /// executed: a snapshot covers it.
+    pub fn restored(retain_bytes_max: usize, base: Slot) -> Log {
         Log {
-            floor: zero,
-            executed: zero,
-            chosen: zero,
-            durable: zero,
+            floor: base,
+            executed: base,
+            chosen: base,
+            durable: base,
             persisted: Lsn(0),
             entries: VecDeque::new(),
             retained_bytes: 0,
@@ -167,6 +167,44 @@ impl Log {
         while self.retained_bytes > self.retain_bytes_max && self.is_front_in_journal() {
             self.drop_front();
         }
+    }
+
+    /// A snapshot took the place of everything below `slot`: what was held there goes, chosen or not, and what
+    /// is held from there on stays (T3).
+    pub fn install(&mut self, slot: Slot) {
+        requires!(T3, slot > self.chosen);
+        let gone = self.entries.len().min((slot.0 - self.floor.0) as usize);
+        if !mutant!(SUPERSEDED_VOTES_STAY) {
+            self.entries.drain(..gone);
+            self.floor = slot;
+        }
+        (self.executed, self.chosen, self.durable) = (slot, slot, self.durable.max(slot));
+        self.retained_bytes = 0; // Nothing that was executed here is held any more.
+        self.persisted(self.persisted);
+    }
+
+    /// The lowest position at which the journal has anything that is held of `from` and later slots.
+    pub fn lowest_lsn(&self, from: Slot) -> Option<Lsn> {
+        self.held(from).map(|entry| entry.lsn).min()
+    }
+
+    /// How many slots from `from` on anything is held of.
+    pub fn held_from(&self, from: Slot) -> usize {
+        self.held(from).count()
+    }
+
+    /// What is held from `from` on is recorded again at `lsn` or behind, durably.
+    pub fn rerecord(&mut self, from: Slot, lsn: Lsn) {
+        requires!(A4, lsn <= self.persisted);
+        let below = from.offset_from(self.floor).unwrap_or(0);
+        for entry in self.entries.iter_mut().skip(below).flatten() {
+            entry.lsn = entry.lsn.max(lsn);
+        }
+    }
+
+    fn held(&self, from: Slot) -> impl Iterator<Item = &Entry> {
+        let below = from.offset_from(self.floor).unwrap_or(0);
+        self.entries.iter().skip(below).flatten()
     }
 
     /// Whether `slot` may be taken at all: the log is bounded by `slots` beyond the chosen prefix.

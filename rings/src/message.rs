@@ -16,6 +16,7 @@
 //! | `Heard` | | sequence, promised round, promised owner |
 //! | `Fetch` | first slot wanted | first slot not wanted |
 //! | `Learn` | first slot | count |
+//! | `Truncated` | first slot that the newest snapshot does not cover | |
 
 use bytes::BytesMut;
 
@@ -108,6 +109,11 @@ pub enum Message {
         /// How many.
         count: u32,
     },
+    /// The answer to a `Fetch` of slots that the journal no longer has.
+    Truncated {
+        /// The newest snapshot of the sender covers every slot below.
+        snapshot: Slot,
+    },
 }
 
 /// A frame whose fields contradict its kind.
@@ -131,6 +137,7 @@ impl Message {
             Message::Heard { .. } => Kind::Heard,
             Message::Fetch { .. } => Kind::Fetch,
             Message::Learn { .. } => Kind::Learn,
+            Message::Truncated { .. } => Kind::Truncated,
         }
     }
 
@@ -162,6 +169,7 @@ impl Message {
             }
             Message::Fetch { from, upto } => (from, [upto.0, 0, 0, 0]),
             Message::Learn { first, count } => (first, [u64::from(count), 0, 0, 0]),
+            Message::Truncated { snapshot } => (snapshot, [0; 4]),
         };
     }
 
@@ -196,6 +204,7 @@ impl Message {
             Kind::Learn if word0 > 0 && slot.0.checked_add(word0).is_some() => {
                 Message::Learn { first: slot, count: small(word0)? }
             }
+            Kind::Truncated => Message::Truncated { snapshot: slot },
             _ => return Err(malformed),
         };
         Ok(message)

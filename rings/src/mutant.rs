@@ -109,6 +109,19 @@ mutants! {
         REPLACED_VOTE_TAUGHT "T5" "annulus, before cd0c5a0";
         RECOVERY_BELIEVES_VOTES "T6" "openraft #561 (4)";
         LATE_COMPLETION_COUNTS "T7" "openraft #1964 (5)";
+        // Snapshots and truncation.
+        CUT_BEYOND_SNAPSHOT "T1" "the textbook";
+        CUT_BEFORE_DURABLE "T1" "Scylla #6154 (8)";
+        OPEN_VOTES_CUT_OFF "T1" "Scylla #6149, #6154 (8)";
+        OPEN_VOTE_NOT_CARRIED "T1" "Scylla #6149, #6154 (8)";
+        PROMISE_CUT_OFF "A1" "the textbook";
+        BASE_LEAVES_PROMISE "A1" "the textbook";
+        COVERED_PROMISE_FORGOTTEN "A1" "the textbook";
+        SUPERSEDED_VOTES_STAY "T3" "openraft #561 (4)";
+        LATE_SNAPSHOT_MOVES_BACK "T3" "hashicorp/raft #248 (28)";
+        LATE_SNAPSHOT_COUNTS "T2" "hashicorp/raft #248 (28)";
+        GAP_BRIDGED "T2" "Zeebe #3573 (27)";
+        UNVOUCHED_VOTES_TAUGHT "T5" "openraft #561 (4)";
         // Availability and bounds.
         SILENT_LEADER_HEARD "G11" "openraft #2080 (6)";
         LOG_UNBOUNDED "M1" "the textbook";

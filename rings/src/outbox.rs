@@ -87,6 +87,17 @@ pub enum Event {
         /// First slot not asked for.
         upto: Slot,
     },
+    /// A peer no longer has slots that this replica lacks, but a snapshot of them. When one is restored and
+    /// durable, answer with [`Input::Installed`](crate::Input::Installed). Reported again as long as slots
+    /// are missing.
+    SnapshotWanted {
+        /// The ring.
+        ring: RingId,
+        /// Who has a snapshot.
+        from: NodeId,
+        /// The first slot that it does not cover, when it was told.
+        slot: Slot,
+    },
 }
 
 impl Outbox {

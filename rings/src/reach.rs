@@ -203,6 +203,17 @@ probes! {
         READ_FROM_JOURNAL "a peer asks for slots that left memory";
         TAUGHT_DURING_PROMISE "slots come back from the journal while a promise is not durable";
         OPEN_SLOTS_READ_BACK "a replica restarts with votes that it does not know to be chosen";
+        // Snapshots and truncation.
+        ASKED_BELOW_KEPT "a peer asks for slots that left the journal";
+        CUT_BELOW_AN_OLD_VOTE "a cut keeps a record that is older than the cut, for a slot above it";
+        CUT_TOO_LATE "a cut comes that frees nothing more";
+        OPEN_VOTE_CARRIED "an idle ring writes a vote again whose slot is not known to be chosen";
+        INSTALLED_OVER_VOTES "a snapshot takes the place of votes";
+        INSTALLED_BELOW_VOTES "a snapshot is installed below votes, which stay";
+        INSTALLED_TOO_LATE "a snapshot arrives after what it covers";
+        INSTALLED_WHILE_CANDIDATE "a candidate is given the state below its base";
+        INSTALLED_WHILE_LEADING "a leader is given the state of slots that others chose";
+        UNVOUCHED_BASE "a replica restarts from a snapshot that its own records do not reach";
         // The journal.
         TORN_TAIL_CUT "recovery erases what a torn write left";
         SEVERAL_SEGMENTS_READ_BACK "recovery goes through several segments";
@@ -220,6 +231,7 @@ probes! {
     }
     // Tests of single crates get there.
     false {
+        SNAPSHOT_TOO_LATE "a snapshot is published that is older than another";
         STALE_COMPLETION "a completion tells nothing new";
         SECOND_VALUE "another value comes in one ballot and slot: a bug or a forgery";
         DAMAGE_REFUSED "recovery refuses a journal that lost what may have been acknowledged";

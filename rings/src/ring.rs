@@ -1,13 +1,15 @@
 //! The ring: one transition at a time.
 //!
 //! [`Ring::step`] decides who handles an input; the handlers live in one file per role of Paxos:
-//! `accepting`, `electing`, `leading`, `learning`, and `recovering` for the journal at start.
+//! `accepting`, `electing`, `leading`, `learning`; `truncating` for snapshots, and `recovering` for the
+//! journal at start.
 
 mod accepting;
 mod electing;
 mod leading;
 mod learning;
 mod recovering;
+mod truncating;
 
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use crate::acceptor::Acceptor;
 use crate::batch::Batch;
 use crate::election::{Follower, Jitter, Mode};
+use crate::keeping::{Cut, Keeping};
 use crate::log::Log;
 use crate::{
     Ballot, ClusterId, Configuration, Event, Frame, FrameHeader, Incarnation, Kind, Lsn, Message, NodeId,
@@ -73,6 +76,17 @@ pub enum Input {
         /// Accept frames in slot order.
         frames: Vec<Frame>,
     },
+    /// A snapshot of every executed slot below this one was published here, read back and verified.
+    Snapshotted(Slot),
+    /// Slots below the cut may leave the journal: it was taken when a snapshot began that was
+    /// [`Snapshotted`](Input::Snapshotted) since. When its record is durable, [`Ring::kept`] and
+    /// [`Ring::needed`] tell so.
+    Truncate(Cut),
+    /// This ring, which is idle, keeps the journal from being cut: see [`Ring::can_carry`]. What it needs is
+    /// written again.
+    Carry,
+    /// The state of every slot below this one was restored from a snapshot that is durable here.
+    Installed(Slot),
 }
 
 /// Why an input changed nothing.
@@ -115,10 +129,13 @@ pub enum Ignored {
     /// Only a leader with room in its window proposes.
     #[error("not proposing")]
     NotProposing,
+    /// The snapshot is older than what the journal gives back (T2): between them slots are missing.
+    #[error("a gap between the snapshot and the journal")]
+    Gap,
 }
 
 /// How many reasons there are.
-const IGNORED_COUNT: usize = Ignored::NotProposing as usize + 1;
+const IGNORED_COUNT: usize = Ignored::Gap as usize + 1;
 
 /// One replica of one Paxos replication group.
 ///
@@ -136,25 +153,27 @@ pub struct Ring {
     jitter: Jitter,
     /// The highest ballot seen anywhere: the next own ballot is above it.
     seen: Ballot,
-    /// The chosen prefix that the journal alone would give back.
+    /// The chosen prefix that the records of the journal name.
     marked: Slot,
+    keeping: Keeping,
     /// Open slots that the journal gave back: more than the window when that was wider before the restart.
     recovered_slots: u64,
     ignored: [u64; IGNORED_COUNT],
 }
 
 impl Ring {
-    fn new(options: RingOptions, persisted: Lsn) -> Ring {
+    fn new(options: RingOptions, persisted: Lsn, base: Slot) -> Ring {
         let own = options.configuration.index_of(options.node).expect("a replica is a member of its ring");
         Ring {
             own,
             acceptor: Acceptor::new(persisted),
-            log: Log::new(options.retain_bytes),
+            log: Log::restored(options.retain_bytes, base),
             mode: Mode::Follower(Follower::new()),
             catch_up: CatchUp::default(),
             jitter: Jitter::new(options.seed),
             seen: Ballot::ZERO,
             marked: Slot(0),
+            keeping: Keeping::new(base),
             recovered_slots: u64::MAX,
             ignored: [0; IGNORED_COUNT],
             options,
@@ -180,6 +199,10 @@ impl Ring {
             }
             Input::Tick => self.tick(now, out),
             Input::Retrieved { to, from, frames } => self.retrieved(to, from, frames, out),
+            Input::Snapshotted(slot) => self.snapshotted(slot, out),
+            Input::Truncate(cut) => self.truncate(cut, out),
+            Input::Carry => self.carry(out),
+            Input::Installed(slot) => self.installed(now, slot, out),
         };
         if let Err(ignored) = result {
             self.ignored[ignored as usize] += 1;
@@ -245,6 +268,7 @@ impl Ring {
     /// ignored inputs, and the sequence of election timeouts: it decides when, not what.
     pub fn fingerprint(&self, state: &mut impl Hasher) {
         (&self.acceptor, &self.log, &self.mode, &self.catch_up, self.seen, self.marked).hash(state);
+        self.keeping.hash(state);
     }
 
     /// How often inputs were ignored for `reason`.
@@ -277,6 +301,7 @@ impl Ring {
             Message::PreVoted { granted, promised } => self.pre_voted(now, granted, promised, &header, out),
             Message::Fetch { from, upto } => self.fetch(from, upto, &header, out),
             Message::Learn { first, count } => self.learn(now, first, count, &header, frame, out),
+            Message::Truncated { snapshot } => self.truncated(now, snapshot, &header, out),
         }
     }
 
@@ -378,6 +403,7 @@ impl Ring {
     fn invariants(&self) {
         self.log.invariants();
         self.acceptor.invariants();
+        self.keeping.invariants(self.log.executed());
         match &self.mode {
             Mode::Leader(leader) => {
                 invariant!(P9, leader.ballot == self.acceptor.promised());

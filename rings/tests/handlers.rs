@@ -420,8 +420,8 @@ impl World {
         for _ in 0..2 {
             let mut out = Outbox::new(Lsn(self.persisted), FramePool::new(1 << 16));
             let mut recovering = Recovering::new(options());
-            for record in &self.records[..self.persisted as usize] {
-                recovering.replay(record, &mut out).expect("a record of this ring");
+            for (index, record) in self.records[..self.persisted as usize].iter().enumerate() {
+                recovering.replay(Lsn(index as u64 + 1), record, &mut out).expect("a record of this ring");
                 for event in std::mem::take(&mut out.events) {
                     if let Event::Chosen { slot, frame, .. } = event {
                         assert_eq!(

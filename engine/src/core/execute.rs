@@ -42,6 +42,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
                     self.statistics.retrievals_dropped += 1;
                 }
             }
+            // No ring of this core is truncated, so no peer's is either: there are no snapshots yet.
+            Event::SnapshotWanted { .. } => {}
         }
     }
 

@@ -113,7 +113,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
                 acquaintances.replay(lsn, &frame.header())
             } else {
                 let restoring = restoring.entry(ring).or_insert_with(|| Restoring::new(options.ring(ring)));
-                restoring.replay(&frame, &mut room)
+                restoring.replay(lsn, &frame, &mut room)
             };
             if let Err(why) = replayed {
                 refused.get_or_insert(RestoreError::Record { lsn, ring, why });
@@ -121,6 +121,10 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         })?;
         if let Some(refused) = refused {
             return Err(refused);
+        }
+        for (&ring, restoring) in &restoring {
+            let lsn = journal.appended();
+            restoring.bridged().map_err(|why| RestoreError::Record { lsn, ring, why })?;
         }
         let node = options.ring.node;
         let peers: Vec<NodeId> =

@@ -48,8 +48,8 @@ impl Restoring {
     }
 
     /// Takes the next record of the ring.
-    pub(crate) fn replay(&mut self, frame: &Frame, room: &mut RestoreRoom) -> Result<(), Ignored> {
-        self.recovering.replay(frame, &mut room.outbox)?;
+    pub(crate) fn replay(&mut self, lsn: Lsn, frame: &Frame, room: &mut RestoreRoom) -> Result<(), Ignored> {
+        self.recovering.replay(lsn, frame, &mut room.outbox)?;
         room.replies.reset(false);
         for event in room.outbox.events.drain(..) {
             let Event::Chosen { slot, frame, .. } = event else { continue };
@@ -61,6 +61,11 @@ impl Restoring {
             self.recovering.executed(slot);
         }
         Ok(())
+    }
+
+    /// Whether the journal makes up the whole log, once it has ended.
+    pub(crate) fn bridged(&self) -> Result<(), Ignored> {
+        self.recovering.bridged()
     }
 
     /// The ring over a journal that is durable up to what `outbox` has appended, and its state.

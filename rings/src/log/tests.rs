@@ -155,7 +155,7 @@ proptest! {
     /// Whatever happens, the log holds what a map without limits holds, from its floor on.
     #[test]
     fn the_log_agrees_with_a_map(actions in prop::collection::vec(action(), 0..200)) {
-        let log = Log::new(RETAIN_BYTES_MAX);
+        let log = Log::restored(RETAIN_BYTES_MAX, Slot(0));
         let mut pair = Pair { log, map: BTreeMap::new(), appended: 0, persisted: 0, durable: 0 };
         for action in actions {
             let (floor, executed) = (pair.log.floor().0, pair.log.executed());
@@ -170,7 +170,7 @@ proptest! {
 
 #[test]
 fn a_value_leaves_memory_only_when_it_is_itself_durable() {
-    let mut log = Log::new(0);
+    let mut log = Log::restored(0, Slot(0));
     log.put(Slot(0), accepted(0, 1, 1, 0));
     log.persisted(Lsn(1));
     log.put(Slot(0), super::Entry { chosen: true, ..accepted(0, 2, 2, 9) });
@@ -187,7 +187,7 @@ fn a_value_leaves_memory_only_when_it_is_itself_durable() {
 #[test]
 #[should_panic(expected = "contract L1")]
 fn a_chosen_value_is_never_replaced_by_another() {
-    let mut log = Log::new(0);
+    let mut log = Log::restored(0, Slot(0));
     log.put(Slot(0), accepted(0, 1, 1, 0));
     log.choose(Slot(0));
     log.put(Slot(0), accepted(0, 2, 2, 9));
@@ -196,7 +196,7 @@ fn a_chosen_value_is_never_replaced_by_another() {
 #[test]
 #[should_panic(expected = "contract A5")]
 fn a_second_value_in_one_ballot_is_never_held() {
-    let mut log = Log::new(0);
+    let mut log = Log::restored(0, Slot(0));
     log.put(Slot(0), accepted(0, 1, 1, 0));
     log.put(Slot(0), accepted(0, 1, 2, 9));
 }
@@ -204,7 +204,7 @@ fn a_second_value_in_one_ballot_is_never_held() {
 #[test]
 #[should_panic(expected = "contract A3")]
 fn a_vote_in_a_lower_ballot_never_replaces_a_higher_one() {
-    let mut log = Log::new(0);
+    let mut log = Log::restored(0, Slot(0));
     log.put(Slot(0), accepted(0, 2, 1, 0));
     log.put(Slot(0), accepted(0, 1, 2, 0));
 }
@@ -212,7 +212,7 @@ fn a_vote_in_a_lower_ballot_never_replaces_a_higher_one() {
 #[test]
 #[should_panic(expected = "contract A8")]
 fn nothing_is_held_below_the_floor() {
-    let mut log = Log::new(0);
+    let mut log = Log::restored(0, Slot(0));
     log.put(Slot(0), accepted(0, 1, 1, 0));
     log.choose(Slot(0));
     log.advance().unwrap();
@@ -224,7 +224,7 @@ fn nothing_is_held_below_the_floor() {
 #[test]
 #[should_panic(expected = "contract T2")]
 fn no_slot_is_executed_that_is_not_chosen() {
-    let mut log = Log::new(0);
+    let mut log = Log::restored(0, Slot(0));
     log.put(Slot(0), accepted(0, 1, 1, 0));
     log.executed = Slot(1);
     log.invariants();
@@ -233,7 +233,7 @@ fn no_slot_is_executed_that_is_not_chosen() {
 #[test]
 #[should_panic(expected = "contract L4")]
 fn slots_are_executed_in_order() {
-    let mut log = Log::new(0);
+    let mut log = Log::restored(0, Slot(0));
     for slot in 0..2 {
         log.put(Slot(slot), accepted(slot, 1, slot + 1, 0));
         log.choose(Slot(slot));

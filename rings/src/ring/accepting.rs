@@ -52,7 +52,7 @@ impl Ring {
     /// proposes in another ballot, so its watermark could not verify those slots after a restart (L3).
     pub(super) fn record_promise(&mut self, ballot: Ballot, prepare: Frame, out: &mut Outbox) -> Lsn {
         self.mark_chosen(out);
-        let lsn = out.append(self.options.ring, prepare);
+        let lsn = self.append(prepare, out);
         self.see(ballot);
         self.acceptor.promise(ballot, lsn);
         for slot in (self.log.chosen().0..self.log.end().0).filter(|_| mutant!(ONE_BALLOT_FIELD)).map(Slot) {
@@ -61,18 +61,6 @@ impl Ring {
             }
         }
         lsn
-    }
-
-    /// Writes how far this replica knows the log to be chosen, unless the journal says so already.
-    pub(super) fn mark_chosen(&mut self, out: &mut Outbox) {
-        if self.log.chosen() > self.marked {
-            self.marked = self.log.chosen();
-            let mut header = self.header(self.acceptor.promised());
-            header.kind = Kind::Mark;
-            let mut buffer = out.pool.take(HEADER_BYTES);
-            buffer.resize(HEADER_BYTES, 0);
-            out.append(self.options.ring, Frame::seal(buffer, &header));
-        }
     }
 
     /// Phase 2a from the leader of the frame's ballot.
@@ -130,7 +118,7 @@ impl Ring {
             self.mark_chosen(out);
         }
         let vote = Vote { ballot, slot, value: frame.value(), received: now };
-        let lsn = out.append(self.options.ring, frame.clone());
+        let lsn = self.append(frame.clone(), out);
         self.acceptor.vote(vote, lsn);
         self.log.put(slot, Entry::accepted(frame, lsn, now));
         if mutant!(VOTE_BEFORE_DURABLE) {
@@ -175,6 +163,7 @@ impl Ring {
         }
         self.acceptor.persisted(lsn);
         self.log.persisted(lsn);
+        self.cut_if_durable(lsn);
         let mut range: Option<VoteRange> = None;
         while let Some(due) = self.acceptor.due() {
             match due {

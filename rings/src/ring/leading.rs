@@ -38,7 +38,7 @@ impl Ring {
         Message::Accept { slot }.fill(&mut header);
         let frame = Frame::seal(batch.buffer, &header);
 
-        let lsn = out.append(self.options.ring, frame.clone());
+        let lsn = self.append(frame.clone(), out);
         self.acceptor.vote(Vote { ballot, slot, value: frame.value(), received: now }, lsn);
         self.log.put(slot, Entry::accepted(frame.clone(), lsn, now));
         if mutant!(OWN_VOTE_BEFORE_DURABLE) {

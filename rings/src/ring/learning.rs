@@ -84,6 +84,15 @@ impl Ring {
         }
     }
 
+    /// What was asked for came another way, maybe not all of it: asks for the rest.
+    pub(super) fn fetch_on(&mut self, now: Time, out: &mut Outbox) {
+        let asked = self.catch_up.asked.take();
+        if self.catch_up.wanted > self.log.chosen() {
+            let source = asked.map_or_else(|| self.peer_after(self.options.node), |(source, _)| source);
+            self.ask(now, source, out);
+        }
+    }
+
     /// The member after `node`, this one left out.
     fn peer_after(&self, node: NodeId) -> NodeId {
         let members = self.options.configuration.members();
@@ -106,6 +115,12 @@ impl Ring {
         }
         let to = header.sender;
         if from < self.log.floor() {
+            if from < self.keeping.kept() {
+                reach!(ASKED_BELOW_KEPT);
+                let snapshot = self.keeping.snapshot();
+                self.send(to, self.acceptor.promised(), Message::Truncated { snapshot }, out);
+                return Ok(());
+            }
             reach!(READ_FROM_JOURNAL);
             let upto = upto.min(self.log.floor());
             out.events.push(Event::Retrieve { ring: self.options.ring, to, from, upto });
@@ -167,7 +182,7 @@ impl Ring {
             return Err(Ignored::Unasked);
         }
         self.mark_chosen(out);
-        let lsn = out.append(self.options.ring, frame);
+        let lsn = self.append(frame, out);
         self.choose_taught(frames, lsn, now);
         self.marked = end;
         if self.ballot() < self.acceptor.promised() {

@@ -2,29 +2,46 @@
 
 use crate::batch::Commands;
 use crate::election::{Follower, Mode};
+use crate::keeping::{Base, Cut};
 use crate::log::Entry;
-use crate::{Frame, Ignored, Kind, Lsn, Message, Outbox, Slot, Time, mutant, reach};
+use crate::{
+    Ballot, Frame, FrameHeader, Ignored, Kind, Lsn, Message, Outbox, Slot, Time, ensures, mutant, reach,
+    requires,
+};
 
 use super::{Ring, RingOptions};
 
 /// A ring whose journal is being read back. It takes its own records in journal order, reports what is
 /// chosen, and cannot vote: only [`Recovering::recovered`] makes a [`Ring`] of it.
+///
+/// The journal may begin in the middle of the ring's history, at the last cut or anywhere before it: what
+/// refers to records that are gone is then taken as far as it goes, and the Base behind the cut says the rest.
 pub struct Recovering {
     ring: Ring,
+    /// A snapshot covers every slot below: records of those only raise the promise (T3).
+    base: Slot,
+    /// Where the first record of a slot is that the snapshot does not cover.
+    first: Option<Lsn>,
 }
 
 impl Recovering {
     /// A ring that knows nothing yet.
     pub fn new(options: RingOptions) -> Recovering {
-        Recovering { ring: Ring::new(options, Lsn(0)) }
+        Recovering::restored(options, Slot(0))
     }
 
-    /// Takes the next record of this ring. What it shows to be chosen is reported through `out`.
+    /// A ring whose state machine was restored from a snapshot of every slot below `base`, verified and durable.
+    pub fn restored(options: RingOptions, base: Slot) -> Recovering {
+        Recovering { ring: Ring::new(options, Lsn(0), base), base, first: None }
+    }
+
+    /// Takes the next record of this ring, at `lsn`. What it shows to be chosen is reported through `out`.
     ///
     /// # Errors
     /// [`Ignored::Malformed`] or [`Ignored::WrongRing`]: the record cannot have been written by this ring.
     /// [`Ignored::NotMember`]: it was written in another configuration.
-    pub fn replay(&mut self, frame: &Frame, out: &mut Outbox) -> Result<(), Ignored> {
+    /// [`Ignored::Gap`]: the journal was cut above the snapshot that the ring is restored from (T2).
+    pub fn replay(&mut self, lsn: Lsn, frame: &Frame, out: &mut Outbox) -> Result<(), Ignored> {
         let header = frame.header();
         let options = &self.ring.options;
         if header.cluster != options.cluster || header.ring != options.ring {
@@ -37,17 +54,21 @@ impl Recovering {
         if is_own_prepare && mutant!(OWN_BALLOT_FORGOTTEN) {
             return Ok(());
         }
+        self.ring.keeping.recorded(lsn);
         match header.kind {
             Kind::Prepare if mutant!(RECOVERY_FORGETS_PROMISES) => {}
-            Kind::Mark => self.marked(header.chosen)?,
-            Kind::Prepare => self.ring.acceptor.promise(header.ballot, Lsn(0)),
-            Kind::Accept => self.accepted(frame)?,
-            Kind::Learn => self.learned(frame)?,
+            Kind::Prepare => self.promised(header.ballot, lsn),
+            Kind::Mark => self.marked(header.chosen),
+            Kind::Base => self.begun_anew(&header, lsn)?,
+            Kind::Accept => self.accepted(frame, lsn)?,
+            Kind::Learn => self.learned(frame, lsn)?,
             _ => return Err(Ignored::Malformed),
         }
         self.ring.see(header.ballot);
-        self.ring.log.persisted(Lsn(0));
+        self.ring.acceptor.persisted(lsn);
+        self.ring.log.persisted(lsn);
         self.ring.progress_made(Time(0), out);
+        ensures!(T3, self.ring.log.floor() >= self.base);
         self.ring.invariants();
         Ok(())
     }
@@ -57,11 +78,25 @@ impl Recovering {
         self.ring.executed(slot);
     }
 
+    /// Whether the snapshot and the journal make up the whole log as far as the journal says that it is
+    /// chosen. To be asked when the journal has ended, before [`recovered`](Self::recovered).
+    ///
+    /// # Errors
+    /// [`Ignored::Gap`]: slots are missing.
+    pub fn bridged(&self) -> Result<(), Ignored> {
+        if self.ring.log.chosen() < self.ring.marked { Err(Ignored::Gap) } else { Ok(()) }
+    }
+
     /// The ring as its journal leaves it, over a journal that is durable up to what `out` has appended.
+    ///
+    /// # Panics
+    /// It is not [`bridged`](Self::bridged).
     pub fn recovered(mut self, now: Time, out: &Outbox) -> Ring {
+        requires!(T2, self.bridged().is_ok());
         let ring = &mut self.ring;
         ring.acceptor.persisted(out.appended());
-        ring.marked = ring.log.chosen();
+        ring.log.persisted(out.appended());
+        ring.keeping.recovered(self.first.unwrap_or_else(|| out.appended().next()), ring.marked);
         ring.recovered_slots = ring.log.end().0 - ring.log.chosen().0;
         reach!(OPEN_SLOTS_READ_BACK, ring.recovered_slots > 0);
         let deadline = now + ring.jitter.once_to_twice(ring.options.election_timeout);
@@ -70,25 +105,67 @@ impl Recovering {
         self.ring
     }
 
-    /// The writer knew every slot below `chosen` to be chosen, with the values read back so far.
-    fn marked(&mut self, chosen: Slot) -> Result<(), Ignored> {
+    /// A promise was made, or implied. Records below the snapshot may say more than what was promised then, and
+    /// a later one less: the highest counts.
+    fn promised(&mut self, ballot: Ballot, lsn: Lsn) {
+        let acceptor = &mut self.ring.acceptor;
+        acceptor.promise(ballot.max(acceptor.promised()), lsn);
+    }
+
+    /// The writer knew every slot below `chosen` to be chosen, with the values recorded so far. A value that
+    /// is missing here is covered by the snapshot, or was recorded again behind the cut: then a later record
+    /// says the same of it, and [`bridged`](Self::bridged) that one did.
+    fn marked(&mut self, chosen: Slot) {
         let log = &mut self.ring.log;
-        for slot in (log.chosen().0..chosen.0).map(Slot) {
-            log.get(slot).ok_or(Ignored::Malformed)?;
-            log.choose(slot);
+        for slot in (log.chosen().0..chosen.0.min(log.end().0)).map(Slot) {
+            if log.get(slot).is_some() {
+                log.choose(slot);
+            }
         }
+        self.ring.marked = self.ring.marked.max(chosen);
+    }
+
+    /// Whatever was recorded in front may be gone: a snapshot of every slot below the cut was durable. When
+    /// that is not the one restored, but an older one, the records must still bridge the difference (T2).
+    fn begun_anew(&mut self, header: &FrameHeader, lsn: Lsn) -> Result<(), Ignored> {
+        let Base { cut, own } = Base::of(header);
+        if header.sender != self.ring.options.node || header.chosen < cut.slot {
+            return Err(Ignored::Malformed);
+        }
+        let log = &mut self.ring.log;
+        for slot in (log.chosen().0..cut.slot.0).map(Slot) {
+            // Between the own records and an installed snapshot, what is held are votes for any value.
+            let is_given = slot < own && log.get(slot).is_some();
+            if !is_given && !mutant!(GAP_BRIDGED) {
+                return Err(Ignored::Gap);
+            }
+            if is_given {
+                log.choose(slot);
+            }
+        }
+        if !mutant!(BASE_LEAVES_PROMISE) {
+            self.promised(header.ballot, lsn);
+        }
+        self.marked(header.chosen);
+        // An older snapshot than the one that the cut was made for: nothing above it may go.
+        let is_covered = cut.slot <= self.base;
+        self.ring.keeping.reread(if is_covered { cut } else { Cut { slot: self.base, lsn: Lsn(0) } });
+        ensures!(A1, self.ring.acceptor.promised() >= header.ballot);
         Ok(())
     }
 
     /// A vote that was cast.
-    fn accepted(&mut self, frame: &Frame) -> Result<(), Ignored> {
+    fn accepted(&mut self, frame: &Frame, lsn: Lsn) -> Result<(), Ignored> {
         let header = frame.header();
         Commands::parse(frame.payload(), header.commands).map_err(|_| Ignored::Malformed)?;
         if !mutant!(RECOVERED_VOTE_LEAVES_PROMISE) {
-            self.ring.acceptor.promise(header.ballot, Lsn(0));
+            self.promised(header.ballot, lsn);
+        }
+        if header.slot >= self.base {
+            self.first.get_or_insert(lsn);
         }
         if header.slot >= self.ring.log.floor() {
-            self.ring.log.put(header.slot, Entry::accepted(frame.clone(), Lsn(0), Time(0)));
+            self.ring.log.put(header.slot, Entry::accepted(frame.clone(), lsn, Time(0)));
         }
         if mutant!(RECOVERY_BELIEVES_VOTES) {
             self.ring.log.choose(header.slot);
@@ -97,17 +174,25 @@ impl Recovering {
         Ok(())
     }
 
-    /// Chosen slots that a peer taught.
-    fn learned(&mut self, frame: &Frame) -> Result<(), Ignored> {
+    /// Chosen slots that a peer taught. Some may be below the snapshot, and some above.
+    fn learned(&mut self, frame: &Frame, lsn: Lsn) -> Result<(), Ignored> {
         let header = frame.header();
         let Ok(Message::Learn { first, count }) = Message::decode(&header) else {
             return Err(Ignored::Malformed);
         };
         let frames = self.ring.taught(first, count, frame)?;
-        if first > self.ring.log.chosen() {
-            return Err(Ignored::Malformed);
+        let end = Slot(first.0 + u64::from(count));
+        let covered = frames.iter().map(Frame::header).filter(|header| header.slot < self.base);
+        if let Some(ballot) = covered.map(|header| header.ballot).max()
+            && !mutant!(COVERED_PROMISE_FORGOTTEN)
+        {
+            self.promised(ballot, lsn);
         }
-        self.ring.choose_taught(frames, Lsn(0), Time(0));
+        if end > self.base {
+            self.first.get_or_insert(lsn);
+        }
+        self.ring.choose_taught(frames, lsn, Time(0));
+        self.marked(end);
         Ok(())
     }
 }

@@ -132,8 +132,10 @@ impl Replica {
         let options = self.ring.options().clone();
         let mut out = Outbox::new(Lsn(self.durable as u64), pool);
         let mut recovering = Recovering::new(options);
-        for record in &self.journal {
-            recovering.replay(record, &mut out).expect("a replica can read what it wrote");
+        for (index, record) in self.journal.iter().enumerate() {
+            recovering
+                .replay(Lsn(index as u64 + 1), record, &mut out)
+                .expect("a replica can read what it wrote");
             for event in out.events.drain(..) {
                 if let Event::Chosen { slot, frame, .. } = event {
                     self.reported.push(frame.value());
@@ -165,7 +167,7 @@ impl Replica {
                         self.lead(ballot);
                         continue;
                     }
-                    Event::RoleChanged { .. } => continue,
+                    Event::RoleChanged { .. } | Event::SnapshotWanted { .. } => continue,
                 };
                 let _ = self.ring.step(Time(0), input, out);
             }

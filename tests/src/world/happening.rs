@@ -196,6 +196,7 @@ fn tell_message(message: &Message, ballot: Ballot, frame: &Frame) -> String {
         Message::Heard { promised, .. } => format!("Heard {ballot}, promised {promised}"),
         Message::Fetch { from, upto } => format!("Fetch {from:?}..{upto:?}"),
         Message::Learn { .. } => format!("Learn{}", tell_carried(frame)),
+        Message::Truncated { snapshot } => format!("Truncated, snapshot of the slots below {snapshot:?}"),
     }
 }
 

@@ -287,6 +287,7 @@ impl World {
                 self.observe(Happening::Retrieve { node, to, from, upto });
                 self.retrievals.push(Retrieval { node, to, from, upto });
             }
+            Event::SnapshotWanted { .. } => {}
         }
     }
 

@@ -94,8 +94,8 @@ impl Node {
         let mut out = Outbox::new(Lsn(self.durable as u64), FramePool::new(1 << 16));
         let mut recovering = Recovering::new(self.ring_options());
         let mut chosen = 0;
-        for frame in &self.journal[..self.durable] {
-            let replayed = recovering.replay(frame, &mut out);
+        for (index, frame) in self.journal[..self.durable].iter().enumerate() {
+            let replayed = recovering.replay(Lsn(index as u64 + 1), frame, &mut out);
             assert_eq!(replayed, Ok(()), "{:?} wrote a record that it cannot read: {frame:?}", self.id);
             for event in &out.events[chosen..] {
                 if let Event::Chosen { slot, .. } = event {
