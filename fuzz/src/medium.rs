@@ -168,6 +168,12 @@ impl Disk for Medium {
         device.completions.push(Completion::Prepared { segment: header.segment, result: Ok(()) });
     }
 
+    fn remove(&mut self, segment: SegmentId) {
+        let mut device = self.called();
+        device.image.remove(&segment);
+        device.completions.push(Completion::Removed { segment, result: Ok(()) });
+    }
+
     fn write(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize) {
         let mut device = self.called();
         let held = device.image.get_mut(&at.segment).expect("writes go to segments that were made");

@@ -138,6 +138,10 @@ mutants! {
         FOREIGN_BLOCK_READ "A10" "AtlasDB #1504 (15)";
         CHAIN_UNCHECKED "A10" "Zeebe #3573 (27)";
         TORN_TAIL_KEPT "T6" "the textbook";
+        HEAD_UNCHECKED "A10" "AtlasDB #1504 (15)";
+        REMOVED_BEFORE_DURABLE "T6" "the textbook";
+        SEGMENT_IN_USE_FREED "A10" "the textbook";
+        SPACE_BOUND_IGNORED "M1" "the textbook";
         OLDEST_VOTE_READ_BACK "T5" "the textbook";
         QUEUE_UNRESERVED "M2" "the textbook";
     }

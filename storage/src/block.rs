@@ -12,14 +12,15 @@
 //!  72  chain          u64   `checksum` of the block before it
 //!  80  digest         u64   fold of the frames' header checksums, in order
 //!  88  bytes          u32   the whole block, a multiple of 4096
-//!  92  frames         u32
+//!  92  frames         u32   0 where only `head` was to be told
 //!  96  frames_bytes   u32   frames with their padding to 8 bytes
 //! 100  zero_sectors   u32   sectors of 512 bytes in this block that hold only zeros
 //! 104  incarnation    u32
 //! 108  node           u16
 //! 110  core           u16
 //! 112  version        u16
-//! 114  reserved       14    zero
+//! 114  reserved       6     zero
+//! 120  head           u64   the oldest segment that is still needed: those before it may be gone
 //! 128  frames         as they came off the wire, each padded with zeros to 8 bytes
 //!      padding        zeros up to the next multiple of 4096
 //! ```
@@ -34,7 +35,7 @@ use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::buffer::AlignedBuffer;
-use crate::identity::{Identity, Position};
+use crate::identity::{Identity, Position, SegmentId};
 
 /// Blocks start at multiples of this: the largest sector of common devices, and a page.
 pub const BLOCK_ALIGN_BYTES: usize = 4096;
@@ -43,7 +44,7 @@ pub const SECTOR_BYTES: usize = 512;
 /// The size of the header in front of a block's frames.
 pub const BLOCK_HEADER_BYTES: usize = 128;
 /// The version of the journal's layout.
-pub const JOURNAL_VERSION: u16 = 1;
+pub const JOURNAL_VERSION: u16 = 2;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ANNULBLK");
 const FRAME_ALIGN_BYTES: usize = 8;
@@ -73,7 +74,8 @@ struct RawBlockHeader {
     node: U16,
     core: U16,
     version: U16,
-    reserved: [u8; 14],
+    reserved: [u8; 6],
+    head: U64,
 }
 
 const _: () = assert!(size_of::<RawBlockHeader>() == BLOCK_HEADER_BYTES);
@@ -103,8 +105,10 @@ pub struct BlockHeader {
     pub checksum: u64,
     /// The whole block.
     pub bytes: u32,
-    /// How many frames.
+    /// How many frames; none where the block only tells `head`.
     pub frames: u32,
+    /// The oldest segment that was still needed: those before it may be gone. It never goes back.
+    pub head: SegmentId,
     digest: u64,
     frames_bytes: u32,
     zero_sectors: u32,
@@ -120,15 +124,15 @@ impl BlockHeader {
         let own = raw.magic.get() == MAGIC
             && raw.checksum.get() == checksum(&raw.as_bytes()[size_of::<u64>()..])
             && raw.version.get() == JOURNAL_VERSION
-            && raw.reserved == [0; 14]
+            && raw.reserved == [0; 6]
             && (is_of_disk || mutant!(FOREIGN_BLOCK_READ))
             && raw.cluster.get() == identity.cluster.0
             && raw.node.get() == identity.node.0
             && raw.core.get() == identity.core.0
             && (is_in_place || mutant!(MISDIRECTED_BLOCK_READ));
         let bounded = (raw.bytes.get() as usize).is_multiple_of(BLOCK_ALIGN_BYTES)
-            && raw.frames.get() > 0
             && raw.first_lsn.get() > raw.durable_lsn.get()
+            && (SegmentId::FIRST.0..=raw.segment.get()).contains(&raw.head.get())
             && BLOCK_HEADER_BYTES + raw.frames_bytes.get() as usize <= raw.bytes.get() as usize;
         (own && bounded).then(|| BlockHeader {
             at,
@@ -138,15 +142,16 @@ impl BlockHeader {
             checksum: raw.checksum.get(),
             bytes: raw.bytes.get(),
             frames: raw.frames.get(),
+            head: SegmentId(raw.head.get()),
             digest: raw.digest.get(),
             frames_bytes: raw.frames_bytes.get(),
             zero_sectors: raw.zero_sectors.get(),
         })
     }
 
-    /// Position of the last frame.
+    /// Position of the last frame; the one before `first_lsn` in a block without frames.
     pub fn last_lsn(&self) -> Lsn {
-        Lsn(self.first_lsn.0 + u64::from(self.frames) - 1)
+        Lsn(self.first_lsn.0 - 1 + u64::from(self.frames))
     }
 
     /// Where the next block starts, unless it starts the next segment.
@@ -271,7 +276,8 @@ impl BlockBuilder {
             node: U16::new(identity.node.0),
             core: U16::new(identity.core.0),
             version: U16::new(JOURNAL_VERSION),
-            reserved: [0; 14],
+            reserved: [0; 6],
+            head: U64::new(seal.head.0),
         };
         let checksum = checksum(&raw.as_bytes()[size_of::<u64>()..]);
         raw.checksum = U64::new(checksum);
@@ -290,6 +296,8 @@ pub(crate) struct BlockSeal {
     pub(crate) durable_lsn: Lsn,
     /// The checksum of the block before it.
     pub(crate) chain: u64,
+    /// The oldest segment that is still needed.
+    pub(crate) head: SegmentId,
 }
 
 /// A block ready to be written.

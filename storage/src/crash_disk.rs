@@ -28,6 +28,9 @@ struct Device {
     /// Sectors that may still be erased before the device fails.
     erase_sectors_max: Option<usize>,
     fail_preparations: bool,
+    /// Removals that were asked for, where they wait for [`CrashDisk::complete_removal`].
+    removals: Vec<SegmentId>,
+    hold_removals: bool,
 }
 
 struct InFlight {
@@ -89,6 +92,26 @@ impl CrashDisk {
     /// Dies after it has erased so many sectors.
     pub(crate) fn die_while_erasing(&self, sectors: usize) {
         self.0.borrow_mut().erase_sectors_max = Some(sectors);
+    }
+
+    /// Removals wait from now on until they are completed one by one.
+    pub(crate) fn hold_removals(&self) {
+        self.0.borrow_mut().hold_removals = true;
+    }
+
+    /// The removals that wait.
+    pub(crate) fn removals(&self) -> Vec<SegmentId> {
+        self.0.borrow().removals.clone()
+    }
+
+    /// Ends the oldest removal that waits: the segment is gone, or, on failure, maybe.
+    pub(crate) fn complete_removal(&self, result: io::Result<()>, is_gone: bool) {
+        let mut device = self.0.borrow_mut();
+        let segment = device.removals.remove(0);
+        if is_gone {
+            device.image.remove(&segment);
+        }
+        device.completions.push(Completion::Removed { segment, result });
     }
 
     /// Has no room for another segment from now on, or again.
@@ -167,6 +190,13 @@ impl Disk for CrashDisk {
             Ok(())
         };
         device.completions.push(Completion::Prepared { segment: header.segment, result });
+    }
+
+    fn remove(&mut self, segment: SegmentId) {
+        self.0.borrow_mut().removals.push(segment);
+        if !self.0.borrow().hold_removals {
+            self.complete_removal(Ok(()), true);
+        }
     }
 
     fn write(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize) {

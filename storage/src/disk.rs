@@ -83,6 +83,14 @@ pub enum Completion {
         /// A failure leaves nothing behind; it may be tried again.
         result: io::Result<()>,
     },
+    /// A segment is gone for good. A volatile device that forgets its oldest segments says so by this too,
+    /// unasked.
+    Removed {
+        /// Which.
+        segment: SegmentId,
+        /// After a failure it may be there or not; it may be tried again.
+        result: io::Result<()>,
+    },
 }
 
 /// A device. What it does after the start never blocks: operations are submitted, and polled for later.
@@ -113,6 +121,9 @@ pub trait Disk: Segments {
     /// Starts making a zero-filled segment, in the background. `urgent` asks for speed, else it is paced
     /// so that writes of the journal come first.
     fn prepare(&mut self, header: SegmentHeader, urgent: bool);
+
+    /// Starts removing a segment, in the background, durably. One that is not there is removed already.
+    fn remove(&mut self, segment: SegmentId);
 
     /// Queues a durable write of the first `bytes` bytes of `buffer`. The place and the size are
     /// multiples of 4096 inside a segment that was prepared.

@@ -16,6 +16,7 @@ use crate::helper::Helper;
 use crate::identity::{Position, SegmentId};
 use crate::options::SyncMode;
 use crate::preparer::{Preparation, Prepared, Preparer, UNFINISHED};
+use crate::reader::{Reader, Work};
 use crate::segment::{SegmentHeader, file_name};
 use crate::segment_files::SegmentFiles;
 use crate::uring::Uring;
@@ -27,7 +28,7 @@ const REGISTERED_BYTES_MAX: usize = 1 << 20;
 const WAIT: Duration = Duration::from_micros(200);
 
 /// The device of a durable journal: `io_uring` for group writes, one helper thread that makes segments,
-/// and one, started when first needed, that reads old ones back.
+/// and one, started when first needed, that reads old ones back and removes them.
 ///
 /// It belongs to the thread that opened it.
 pub struct FileDisk {
@@ -37,7 +38,7 @@ pub struct FileDisk {
     writable: Vec<(SegmentId, Rc<File>)>,
     readable: SegmentFiles,
     preparer: Helper<Preparation, Prepared>,
-    reader: Option<Helper<ReadJob, Completion>>,
+    reader: Option<Helper<Work, Completion>>,
     /// Operations that failed before they reached the device.
     refused: Vec<Completion>,
     wake: WakeFd,
@@ -68,16 +69,9 @@ impl Access {
     }
 
     /// Opens a segment for reading back while others are written.
-    fn to_read(self, path: &Path) -> io::Result<File> {
+    pub(crate) fn to_read(self, path: &Path) -> io::Result<File> {
         OpenOptions::new().read(true).custom_flags(self.direct_flag()).open(path)
     }
-}
-
-struct ReadJob {
-    token: u64,
-    at: Position,
-    buffer: AlignedBuffer,
-    bytes: usize,
 }
 
 impl FileDisk {
@@ -130,25 +124,10 @@ impl FileDisk {
         self.wake.signal();
     }
 
-    fn start_reader(&mut self) -> io::Result<&mut Helper<ReadJob, Completion>> {
+    fn reader(&mut self) -> io::Result<&mut Helper<Work, Completion>> {
         if self.reader.is_none() {
-            let mut cached: Option<(SegmentId, File)> = None;
             let directory = self.directory.path().to_path_buf();
-            let access = self.access;
-            let work = move |mut job: ReadJob, _: &_| {
-                let path = directory.join(file_name(job.at.segment));
-                let file = match cached.take() {
-                    Some((segment, file)) if segment == job.at.segment => Ok(file),
-                    _ => access.to_read(&path),
-                };
-                let result = file.and_then(|file| {
-                    let done = file.read_exact_at(&mut job.buffer[..job.bytes], job.at.offset);
-                    cached = Some((job.at.segment, file));
-                    done
-                });
-                Completion::Read { token: job.token, buffer: job.buffer, result }
-            };
-            self.reader = Some(Helper::spawn("annulus-read", self.wake.clone(), work)?);
+            self.reader = Some(Reader::spawn(directory, self.access, self.wake.clone())?);
         }
         Ok(self.reader.as_mut().expect("set above"))
     }
@@ -198,6 +177,16 @@ impl Disk for FileDisk {
         self.preparer.give(Preparation { header, urgent });
     }
 
+    fn remove(&mut self, segment: SegmentId) {
+        // No open file keeps its space.
+        self.writable.retain(|(opened, _)| *opened != segment);
+        self.readable.close(segment);
+        match self.reader() {
+            Ok(reader) => reader.give(Work::Remove(segment)),
+            Err(error) => self.refuse(Completion::Removed { segment, result: Err(error) }),
+        }
+    }
+
     fn write(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize) {
         match self.writable(at.segment) {
             Ok(file) => {
@@ -209,8 +198,8 @@ impl Disk for FileDisk {
     }
 
     fn read(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize) {
-        match self.start_reader() {
-            Ok(reader) => reader.give(ReadJob { token, at, buffer, bytes }),
+        match self.reader() {
+            Ok(reader) => reader.give(Work::Read { token, at, buffer, bytes }),
             Err(error) => self.refuse(Completion::Read { token, buffer, result: Err(error) }),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::wake::WakeFd;
 
@@ -98,6 +99,14 @@ impl<Job, Done> Drop for Helper<Job, Done> {
             // A panic of the thread was reported by its own hook; there is nothing left to do for it.
             let _ = thread.join();
         }
+    }
+}
+
+/// Sleeps, but not when the disk is being closed.
+pub(crate) fn pause(duration: Duration, stop: &Stop) {
+    let begin = Instant::now();
+    while begin.elapsed() < duration && !stop.is_asked() {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

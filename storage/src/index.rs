@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use annulus_rings::{Frame, Kind, RingId, Slot};
 
-use crate::identity::Position;
+use crate::identity::{Position, SegmentId};
 
 /// Bytes of a span at first.
 const SPAN_BYTES: u64 = 128 << 10;
@@ -73,17 +73,20 @@ impl Span {
 
 #[derive(Clone, Copy)]
 struct Entry {
-    /// Index of the span.
+    /// Number of the span: its index, and how many were forgotten before it; both may wrap.
     span: u32,
     slots: SlotRange,
 }
 
 /// The index of one core's journal.
 pub(crate) struct Index {
-    spans: Vec<Span>,
+    spans: VecDeque<Span>,
+    /// How many spans were forgotten.
+    spans_forgotten: u32,
     /// In order of their spans.
-    entries: Vec<Entry>,
-    /// Entries of the last span, by ring.
+    entries: VecDeque<Entry>,
+    entries_forgotten: usize,
+    /// Entries of the last span, by ring: their index, and how many were forgotten before.
     open: HashMap<RingId, usize>,
     span_bytes: u64,
     entries_max: usize,
@@ -97,8 +100,10 @@ impl Index {
 
     fn bounded(span_bytes: u64, entries_max: usize) -> Index {
         Index {
-            spans: Vec::with_capacity(entries_max),
-            entries: Vec::with_capacity(entries_max),
+            spans: VecDeque::with_capacity(entries_max),
+            spans_forgotten: 0,
+            entries: VecDeque::with_capacity(entries_max),
+            entries_forgotten: 0,
             open: HashMap::new(),
             span_bytes,
             entries_max,
@@ -108,14 +113,14 @@ impl Index {
     /// Adds a block, which follows all others.
     pub(crate) fn add(&mut self, at: Position, bytes: u64, ranges: impl IntoIterator<Item = SlotRange>) {
         let room = self.span_bytes;
-        match self.spans.last_mut() {
+        match self.spans.back_mut() {
             Some(span) if span.end() == at && span.bytes + bytes <= room => span.bytes += bytes,
             _ => {
-                self.spans.push(Span { at, bytes });
+                self.spans.push_back(Span { at, bytes });
                 self.open.clear();
             }
         }
-        let span = self.spans.len() as u32 - 1;
+        let span = self.spans_forgotten.wrapping_add(self.spans.len() as u32 - 1);
         for slots in ranges {
             self.add_entry(Entry { span, slots });
         }
@@ -124,26 +129,43 @@ impl Index {
         }
     }
 
+    /// Forgets what lies in segments before `head`. Costs what it forgets.
+    pub(crate) fn forget(&mut self, head: SegmentId) {
+        while self.spans.pop_front_if(|span| span.at.segment < head).is_some() {
+            let span = self.spans_forgotten;
+            while self.entries.pop_front_if(|entry| entry.span == span).is_some() {
+                self.entries_forgotten += 1;
+            }
+            self.spans_forgotten = span.wrapping_add(1);
+        }
+        if self.spans.is_empty() {
+            self.open.clear();
+        }
+    }
+
+    fn span(&self, entry: &Entry) -> &Span {
+        &self.spans[entry.span.wrapping_sub(self.spans_forgotten) as usize]
+    }
+
     /// The first span at or behind `from` that may hold one of `slots`, cut to start at `from`.
     pub(crate) fn find(&self, slots: &SlotRange, from: Position) -> Option<Span> {
-        let behind = self.entries.partition_point(|entry| self.spans[entry.span as usize].end() <= from);
+        let behind = self.entries.partition_point(|entry| self.span(entry).end() <= from);
         let matches = |entry: &&Entry| {
             entry.slots.ring == slots.ring
                 && entry.slots.first <= slots.last
                 && slots.first <= entry.slots.last
         };
-        let entry = self.entries[behind..].iter().find(matches)?;
-        let span = self.spans[entry.span as usize];
+        let span = self.span(self.entries.range(behind..).find(matches)?);
         let at = span.at.max(from);
         Some(Span { at, bytes: span.end().offset - at.offset })
     }
 
     fn add_entry(&mut self, entry: Entry) {
         if let Some(index) = self.open.get(&entry.slots.ring) {
-            self.entries[*index].slots.widen(&entry.slots);
+            self.entries[*index - self.entries_forgotten].slots.widen(&entry.slots);
         } else {
-            self.open.insert(entry.slots.ring, self.entries.len());
-            self.entries.push(entry);
+            self.open.insert(entry.slots.ring, self.entries_forgotten + self.entries.len());
+            self.entries.push_back(entry);
         }
     }
 
@@ -151,13 +173,13 @@ impl Index {
     fn coarsen(&mut self) {
         self.span_bytes *= 2;
         let mut target = Vec::with_capacity(self.spans.len());
-        let mut joined: Vec<Span> = Vec::with_capacity(self.spans.capacity());
+        let mut joined: VecDeque<Span> = VecDeque::with_capacity(self.spans.capacity());
         for span in self.spans.drain(..) {
-            match joined.last_mut() {
+            match joined.back_mut() {
                 Some(last) if last.end() == span.at && last.bytes + span.bytes <= self.span_bytes => {
                     last.bytes += span.bytes;
                 }
-                _ => joined.push(span),
+                _ => joined.push_back(span),
             }
             target.push(joined.len() as u32 - 1);
         }
@@ -168,11 +190,13 @@ impl Index {
     }
 
     fn join_entries(&mut self, target: &[u32]) {
-        let room = Vec::with_capacity(self.entries.capacity());
+        let room = VecDeque::with_capacity(self.entries.capacity());
         let old = std::mem::replace(&mut self.entries, room);
+        let forgotten = std::mem::take(&mut self.spans_forgotten);
+        self.entries_forgotten = 0;
         let mut span = u32::MAX;
         for mut entry in old {
-            entry.span = target[entry.span as usize];
+            entry.span = target[entry.span.wrapping_sub(forgotten) as usize];
             if entry.span != span {
                 self.open.clear();
                 span = entry.span;

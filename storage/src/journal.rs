@@ -17,6 +17,7 @@ use crate::options::JournalOptions;
 use crate::place::Place;
 use crate::retrieval::{Retrievals, Retrieved, WantedRead};
 use crate::statistics::JournalStatistics;
+use crate::truncation::Truncation;
 
 /// The token of the one read in flight; writes count from 1.
 const READ_TOKEN: u64 = 0;
@@ -45,7 +46,10 @@ pub struct Journal<D> {
     buffers: BufferPool,
     /// The slots in `waiting` and `open`.
     ranges: PendingRanges,
-    place: Place,
+    pub(crate) place: Place,
+    pub(crate) truncation: Truncation,
+    /// Whether a torn tail was erased before it was opened.
+    was_torn: bool,
     /// Bytes of frames that are not durable.
     backlog_bytes: usize,
     appended: Lsn,
@@ -54,11 +58,11 @@ pub struct Journal<D> {
     durable_end: Position,
     next_token: u64,
     poisoned: Option<Poisoned>,
-    index: Index,
+    pub(crate) index: Index,
     retrievals: Retrievals,
     reading: Option<WantedRead>,
     completions: Vec<Completion>,
-    statistics: JournalStatistics,
+    pub(crate) statistics: JournalStatistics,
 }
 
 /// Frames that will be one block.
@@ -75,20 +79,39 @@ struct Flight {
     token: u64,
     last_lsn: Lsn,
     end: Position,
+    /// What its block tells.
+    head: SegmentId,
     frame_bytes: usize,
     is_done: bool,
 }
 
+/// What a recovery found.
+pub(crate) struct Recovered {
+    /// The last position, durable as all before it.
+    pub(crate) appended: Lsn,
+    /// Where the journal continues.
+    pub(crate) place: Place,
+    pub(crate) index: Index,
+    pub(crate) truncation: Truncation,
+    pub(crate) was_torn: bool,
+}
+
+impl Group {
+    fn new(buffers: &mut BufferPool, first_lsn: Lsn, bytes_max: usize) -> Group {
+        let block = BlockBuilder::new(buffers.take(bytes_max), bytes_max);
+        Group { block, first_lsn, frame_bytes: 0, ranges: 0 }
+    }
+}
+
 impl<D: Disk> Journal<D> {
-    /// A journal that continues at `place` behind `appended`, all of which is durable.
+    /// A journal that continues behind what was read back.
     pub(crate) fn recovered(
         mut disk: D,
         identity: Identity,
         options: JournalOptions,
-        appended: Lsn,
-        place: Place,
-        index: Index,
+        recovered: Recovered,
     ) -> Journal<D> {
+        let Recovered { appended, place, index, truncation, was_torn } = recovered;
         let mut first: Vec<_> = (0..=options.writes_in_flight_max)
             .map(|_| AlignedBuffer::new(options.write_bytes_max.max(BLOCK_ALIGN_BYTES)))
             .collect();
@@ -114,6 +137,8 @@ impl<D: Disk> Journal<D> {
             buffers,
             ranges: PendingRanges::default(),
             place,
+            truncation,
+            was_torn,
             backlog_bytes: 0,
             appended,
             persisted: appended,
@@ -195,8 +220,7 @@ impl<D: Disk> Journal<D> {
     /// can be reserved on the medium, nothing is promised beyond what is.
     pub fn has_room(&self, bytes: usize) -> bool {
         let backlog = self.backlog_bytes + bytes;
-        let has_room = backlog <= self.options.backlog_bytes_max
-            && (!self.place.is_short() || self.place.has_reserved(backlog, self.options.block_bytes_max()));
+        let has_room = backlog <= self.options.backlog_bytes_max && self.has_space(backlog);
         reach!(JOURNAL_FULL, !has_room);
         has_room
     }
@@ -233,7 +257,27 @@ impl<D: Disk> Journal<D> {
 
     /// What it has done since it was opened.
     pub fn statistics(&self) -> JournalStatistics {
-        self.statistics
+        JournalStatistics { bytes: self.bytes(), ..self.statistics }
+    }
+
+    /// Whether the recovery erased something behind the last whole block.
+    pub fn was_torn(&self) -> bool {
+        self.was_torn
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.is_some()
+    }
+
+    /// The segment that is being read.
+    pub(crate) fn segment_read(&self) -> Option<SegmentId> {
+        self.reading.map(|read| read.at.segment)
+    }
+
+    /// Whether a write in flight, or one that waits, will tell the head.
+    pub(crate) fn is_head_in_flight(&self) -> bool {
+        let head = self.truncation.head();
+        self.open.is_some() || self.flights.back().is_some_and(|flight| flight.head == head)
     }
 
     /// The kind of its device.
@@ -269,12 +313,7 @@ impl<D: Disk> Journal<D> {
         }
         let bytes_max = self.options.write_bytes_max.max(block_bytes_for(frame.len()));
         let buffers = &mut self.buffers;
-        let open = self.open.get_or_insert_with(|| Group {
-            block: BlockBuilder::new(buffers.take(bytes_max), bytes_max),
-            first_lsn: lsn,
-            frame_bytes: 0,
-            ranges: 0,
-        });
+        let open = self.open.get_or_insert_with(|| Group::new(buffers, lsn, bytes_max));
         open.block.push(frame);
         open.frame_bytes += padded(frame.len());
         self.ranges.note(&mut open.ranges, frame);
@@ -282,21 +321,22 @@ impl<D: Disk> Journal<D> {
 
     /// Starts the write of the oldest group. False: there is none, or no place for it yet.
     fn start_write(&mut self) -> bool {
+        if self.waiting.is_empty() && self.must_tell() {
+            reach!(HEAD_TOLD_ALONE);
+            self.open = Some(Group::new(&mut self.buffers, self.appended.next(), BLOCK_ALIGN_BYTES));
+        }
         let Some(oldest) = self.waiting.front().or(self.open.as_ref()) else { return false };
-        let Some(at) = self.make_place(oldest.block.bytes() as u64) else {
+        let (first_lsn, bytes) = (oldest.first_lsn, oldest.block.bytes() as u64);
+        let Some(at) = self.make_place(first_lsn, bytes) else {
             reach!(SEGMENT_AWAITED);
             self.statistics.segment_waits += 1;
             return false;
         };
         let Some(group) = self.waiting.pop_front().or_else(|| self.open.take()) else { return false };
         let frames = group.block.frames();
-        let last_lsn = Lsn(group.first_lsn.0 + u64::from(frames) - 1);
-        let seal = BlockSeal {
-            at,
-            first_lsn: group.first_lsn,
-            durable_lsn: self.persisted,
-            chain: self.place.chain(),
-        };
+        let last_lsn = Lsn(first_lsn.0 - 1 + u64::from(frames));
+        let head = self.truncation.head();
+        let seal = BlockSeal { at, first_lsn, durable_lsn: self.persisted, chain: self.place.chain(), head };
         let block = group.block.seal(&self.identity, &seal);
         self.index.add(at, block.bytes as u64, self.ranges.take(group.ranges));
 
@@ -305,35 +345,13 @@ impl<D: Disk> Journal<D> {
         self.next_token += 1;
         let frame_bytes = group.frame_bytes;
         requires!(M2, self.flights.len() < self.flights.capacity());
-        self.flights.push_back(Flight { token, last_lsn, end, frame_bytes, is_done: false });
+        self.flights.push_back(Flight { token, last_lsn, end, head, frame_bytes, is_done: false });
         self.statistics.blocks += 1;
         self.statistics.bytes_written += block.bytes as u64;
         self.statistics.frames += u64::from(frames);
         self.statistics.frame_bytes += frame_bytes as u64;
         self.disk.write(token, at, block.buffer, block.bytes);
         true
-    }
-
-    /// Where a block of `bytes` goes: behind the last one, or at the start of the next segment.
-    fn make_place(&mut self, bytes: u64) -> Option<Position> {
-        if !self.place.fits(bytes) {
-            let advanced = self.place.advance();
-            reach!(SEGMENT_SWITCHED, advanced);
-            self.statistics.segments += u64::from(advanced);
-            self.prepare_ahead();
-            if !advanced {
-                return None;
-            }
-        }
-        Some(self.place.at())
-    }
-
-    /// Keeps segments ready behind the one in use. While space was short at the last try, one more is wanted:
-    /// nothing else would show that there is space again.
-    fn prepare_ahead(&mut self) {
-        let JournalOptions { segment_bytes, segments_ahead, .. } = self.options;
-        let ahead = segments_ahead + usize::from(self.place.is_short());
-        self.place.prepare(&mut self.disk, &self.identity, segment_bytes, ahead);
     }
 
     fn complete(&mut self, completion: Completion) {
@@ -348,6 +366,7 @@ impl<D: Disk> Journal<D> {
             }
             Completion::Read { buffer, result, .. } => self.read(buffer, result.is_ok()),
             Completion::Prepared { segment, result } => self.prepared(segment, result),
+            Completion::Removed { segment, result } => self.removed(segment, result),
         }
     }
 
@@ -365,26 +384,13 @@ impl<D: Disk> Journal<D> {
         reach!(WRITE_OUT_OF_ORDER, self.flights.front().is_some_and(|first| !first.is_done));
         let is_covered = mutant!(COMPLETION_COVERS_EARLIER);
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.is_done || is_covered) {
-            requires!(T7, flight.last_lsn > self.persisted);
+            requires!(T7, flight.last_lsn >= self.persisted);
             self.persisted = flight.last_lsn;
             self.durable_end = flight.end;
             self.backlog_bytes -= flight.frame_bytes;
+            self.head_is_durable(flight.head);
         }
         ensures!(A4, self.persisted <= self.appended);
-    }
-
-    fn prepared(&mut self, segment: SegmentId, result: io::Result<()>) {
-        requires!(T7, self.place.is_preparing(segment));
-        match result {
-            Ok(()) => self.place.prepared(self.options.segment_bytes),
-            Err(error) => {
-                reach!(SPACE_SHORT);
-                self.place.failed();
-                self.statistics.preparation_failures += 1;
-                tracing::error!(%error, segment = segment.0, "no room for another journal segment");
-            }
-        }
-        self.prepare_ahead();
     }
 
     /// Goes on with reading slots back.
@@ -403,11 +409,14 @@ impl<D: Disk> Journal<D> {
     fn read(&mut self, buffer: AlignedBuffer, is_read: bool) {
         let Some(WantedRead { at, bytes }) = self.reading.take() else { return };
         let sound = is_read && self.retrievals.take(&self.identity, at, &buffer[..bytes], self.persisted);
-        if !sound {
+        if !sound && at.segment < self.truncation.head() {
+            self.retrievals.abandon(); // It was freed meanwhile.
+        } else if !sound {
             self.read_back_failed(at);
         }
         self.buffers.put(buffer);
         self.read_on();
+        self.remove_next();
     }
 
     /// What was read at `at` is not what was written. A journal in memory forgets on purpose; on a medium that
@@ -434,7 +443,7 @@ impl<D: Disk> Journal<D> {
 
     fn invariants(&self) {
         invariant!(A4, self.persisted <= self.appended);
-        invariant!(T7, self.flights.front().is_none_or(|flight| flight.last_lsn > self.persisted));
+        invariant!(T7, self.flights.front().is_none_or(|flight| flight.last_lsn >= self.persisted));
         invariant!(M1, self.flights.len() <= self.options.writes_in_flight_max);
     }
 }

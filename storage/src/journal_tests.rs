@@ -18,7 +18,7 @@ use crate::memory_disk::MemoryDisk;
 use crate::options::JournalOptions;
 use crate::recovery::Unrecovered;
 
-const IDENTITY: Identity = Identity {
+pub(crate) const IDENTITY: Identity = Identity {
     cluster: ClusterId(7),
     node: NodeId(1),
     core: CoreId(0),

@@ -36,12 +36,17 @@ mod options;
 mod place;
 #[allow(unsafe_code)]
 mod preparer;
+mod reader;
 mod recovery;
 mod retrieval;
 mod segment;
 mod segment_files;
+mod space;
 mod statistics;
 mod superblock;
+mod truncation;
+#[cfg(test)]
+mod truncation_tests;
 #[allow(unsafe_code)]
 mod uring;
 #[allow(unsafe_code)]

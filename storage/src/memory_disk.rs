@@ -12,10 +12,12 @@ use crate::wake::WakeFd;
 
 /// Keeps the newest segments and forgets them with the process: a journal on it is **volatile**.
 ///
-/// It is bounded: once it holds `bytes_max`, each new segment takes the memory of the oldest. What is
-/// forgotten can no longer be read back for peers that lag.
+/// It is bounded: once it holds `bytes_max`, each new segment takes the memory of the oldest, which counts as
+/// removed. What is forgotten can no longer be read back for peers that lag.
 pub struct MemoryDisk {
     segments: VecDeque<MemorySegment>,
+    /// The memory of a segment that was removed.
+    spare: Option<Vec<u8>>,
     completions: Vec<Completion>,
     bytes_max: u64,
     wake: WakeFd,
@@ -34,6 +36,7 @@ impl MemoryDisk {
     pub fn new(bytes_max: u64) -> MemoryDisk {
         MemoryDisk {
             segments: VecDeque::new(),
+            spare: None,
             completions: Vec::with_capacity(COMPLETIONS_MAX),
             bytes_max,
             wake: WakeFd::default(),
@@ -59,13 +62,16 @@ impl MemoryDisk {
     /// read-backs stop at what is durable, so old bytes are never taken for new ones.
     fn room(&mut self, bytes: u64) -> Vec<u8> {
         let count_max = (self.bytes_max / bytes).max(4) as usize;
-        let mut recycled = None;
         while self.segments.len() >= count_max {
-            recycled = self.segments.pop_front();
+            self.forget(0);
         }
-        match recycled {
-            Some(oldest) if oldest.bytes.len() as u64 == bytes => oldest.bytes,
-            _ => vec![0; bytes as usize],
+        self.spare.take_if(|spare| spare.len() as u64 == bytes).unwrap_or_else(|| vec![0; bytes as usize])
+    }
+
+    fn forget(&mut self, index: usize) {
+        if let Some(MemorySegment { segment, bytes }) = self.segments.remove(index) {
+            self.spare = Some(bytes);
+            self.complete(Completion::Removed { segment, result: Ok(()) });
         }
     }
 }
@@ -108,6 +114,13 @@ impl Disk for MemoryDisk {
         bytes[..encoded.len()].copy_from_slice(&encoded);
         self.segments.push_back(MemorySegment { segment: header.segment, bytes });
         self.complete(Completion::Prepared { segment: header.segment, result: Ok(()) });
+    }
+
+    fn remove(&mut self, segment: SegmentId) {
+        match self.segments.iter().position(|held| held.segment == segment) {
+            Some(index) => self.forget(index),
+            None => self.complete(Completion::Removed { segment, result: Ok(()) }),
+        }
     }
 
     fn write(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize) {

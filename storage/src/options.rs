@@ -39,6 +39,10 @@ pub struct JournalOptions {
     /// Segments kept ready beyond the one in use; at least 2, because a segment is written to only when
     /// the next one exists: so a last segment with blocks in it shows that a file was lost.
     pub segments_ahead: usize,
+    /// Bytes of all segments, those ready for use included. Where they are used up, new work has no
+    /// [room](crate::Journal::has_room) until something is [truncated](crate::Journal::truncate); the last segment
+    /// of them is kept for the records of that. A device in memory has a bound of its own.
+    pub bytes_max: u64,
     /// Group writes in flight, 1 to 8. What arrives meanwhile joins the next group.
     pub writes_in_flight_max: usize,
     /// The largest group write, unless one frame alone is larger. A multiple of 4096.
@@ -56,6 +60,7 @@ impl Default for JournalOptions {
         JournalOptions {
             segment_bytes: 64 << 20,
             segments_ahead: 2,
+            bytes_max: 8 << 30,
             writes_in_flight_max: 2,
             write_bytes_max: 256 << 10,
             backlog_bytes_max: 16 << 20,
@@ -86,6 +91,13 @@ impl JournalOptions {
         if self.segment_bytes < segment_bytes_min {
             return refuse(format!(
                 "segment_bytes must be at least {segment_bytes_min}, to hold the largest block"
+            ));
+        }
+        // In use, ahead, one that can be freed, and one for the records of that.
+        let bytes_max_min = (self.segments_ahead as u64 + 3) * self.segment_bytes;
+        if self.bytes_max < bytes_max_min {
+            return refuse(format!(
+                "bytes_max must be at least {bytes_max_min}: segments_ahead + 3 segments"
             ));
         }
         if self.segments_ahead < 2 || !(1..=8).contains(&self.writes_in_flight_max) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::block::BLOCK_ALIGN_BYTES;
+use crate::block::{BLOCK_ALIGN_BYTES, block_bytes_for};
 use crate::disk::Disk;
 use crate::identity::{Identity, Position, SegmentId};
 use crate::segment::{FIRST_BLOCK_OFFSET, SegmentHeader};
@@ -63,6 +63,18 @@ impl Place {
         self.short
     }
 
+    /// The size of the segment in use.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// Bytes of the segments behind the one in use: those ready, and the one that is being made, of
+    /// `segment_bytes`.
+    pub(crate) fn bytes_ahead(&self, segment_bytes: u64) -> u64 {
+        let ready: u64 = self.ready.iter().map(|(_, bytes)| bytes).sum();
+        ready + if self.preparing { segment_bytes } else { 0 }
+    }
+
     /// Whether a block of `bytes` fits the segment in use.
     pub(crate) fn fits(&self, bytes: u64) -> bool {
         self.at.offset + bytes <= self.segment_bytes
@@ -120,14 +132,26 @@ impl Place {
         self.short = true;
     }
 
-    /// Whether `bytes` of frames surely fit the space that is reserved. One segment stays unused (see
-    /// [`advance`](Self::advance)), and what is left at the end of each is not counted on.
-    pub(crate) fn has_reserved(&self, bytes: usize, block_bytes_max: usize) -> bool {
-        let lost = (BLOCK_ALIGN_BYTES + block_bytes_max) as u64;
-        let here = self.segment_bytes - self.at.offset;
-        let ready = self.ready.iter().skip(1).map(|(_, bytes)| *bytes);
-        let room: u64 = ready.chain([here]).map(|bytes| bytes.saturating_sub(lost)).sum();
+    /// Whether `bytes` of frames surely fit the space that is reserved, with `spare` bytes of it left. The space
+    /// may grow by `more` segments of `segment_bytes`, unless the last try to make one failed. One segment stays
+    /// unused (see [`advance`](Self::advance)), and where a block would not fit, the end of each is not counted on.
+    pub(crate) fn has_reserved(
+        &self,
+        bytes: usize,
+        spare: u64,
+        (more, segment_bytes): (u64, u64),
+        block_bytes_max: usize,
+    ) -> bool {
+        let lost = (BLOCK_ALIGN_BYTES + block_bytes_for(bytes).min(block_bytes_max)) as u64;
+        let here = (self.segment_bytes - self.at.offset).saturating_sub(lost);
+        let ready: u64 = self.ready.iter().skip(1).map(|(_, bytes)| bytes.saturating_sub(lost)).sum();
+        let more = match more + u64::from(self.preparing) {
+            _ if self.short => 0,
+            more if self.ready.is_empty() => more.saturating_sub(1),
+            more => more,
+        };
+        let room = more.saturating_mul(segment_bytes.saturating_sub(lost)).saturating_add(here + ready);
         // A block takes at most twice its frames, but at least one page.
-        room >= 2 * bytes as u64 + BLOCK_ALIGN_BYTES as u64
+        room >= 2 * bytes as u64 + BLOCK_ALIGN_BYTES as u64 + spare
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::AlignedBuffer;
 use crate::file_disk::Access;
-use crate::helper::Stop;
+use crate::helper::{Stop, pause};
 use crate::identity::SegmentId;
 use crate::segment::{SegmentHeader, file_name};
 
@@ -106,13 +106,6 @@ impl Preparer {
             File::open(parent)?.sync_all()?;
         }
         Ok(())
-    }
-}
-
-fn pause(duration: Duration, stop: &Stop) {
-    let begin = Instant::now();
-    while begin.elapsed() < duration && !stop.is_asked() {
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -3,14 +3,15 @@
 use annulus_rings::{Frame, Lsn, contract, ensures, mutant, reach, requires};
 
 use crate::block::{BLOCK_ALIGN_BYTES, is_zero};
-use crate::disk::{Completion, Disk, SegmentFile};
+use crate::disk::{Completion, Disk, SegmentFile, Segments};
 use crate::error::{OpenError, RecoverError};
 use crate::identity::{Identity, Position, SegmentId};
 use crate::index::{Index, PendingRanges};
-use crate::journal::Journal;
+use crate::journal::{Journal, Recovered};
 use crate::options::JournalOptions;
 use crate::place::Place;
 use crate::segment::FIRST_BLOCK_OFFSET;
+use crate::truncation::Truncation;
 use crate::walk::{Tail, Walk};
 
 /// A journal that was not read back yet: it cannot be appended to.
@@ -64,7 +65,11 @@ impl<D: Disk> Unrecovered<D> {
         let mut ranges = PendingRanges::default();
         let mut frames = Vec::new();
         let mut walk = Walk::open(&mut self.disk, self.identity)?;
+        let mut first_lsns = Vec::new();
         while let Some(header) = walk.next(&mut frames)? {
+            if header.at.offset == FIRST_BLOCK_OFFSET {
+                first_lsns.push(header.first_lsn);
+            }
             let mut count = 0;
             let mut lsn = header.first_lsn;
             for frame in frames.drain(..) {
@@ -77,6 +82,7 @@ impl<D: Disk> Unrecovered<D> {
         let tail = walk.tail()?;
         let (at, appended, chain) = walk.end();
         let files = walk.files().to_vec();
+        let mut truncation = truncation(&walk, &first_lsns);
         requires!(T6, tail.dirty.iter().all(|pages| pages.at >= at));
 
         self.verify_room(&files, at)?;
@@ -91,7 +97,16 @@ impl<D: Disk> Unrecovered<D> {
         }
         reach!(SEVERAL_SEGMENTS_READ_BACK, at.segment > SegmentId::FIRST);
         ensures!(A10, tail.later.iter().all(|header| header.durable_lsn <= appended));
-        Ok(Journal::recovered(self.disk, self.identity, self.options, appended, place, index))
+        if truncation.is_empty() {
+            truncation.enter(place.at().segment, place.segment_bytes(), appended.next());
+        }
+        index.forget(truncation.head());
+        let was_torn = !tail.dirty.is_empty();
+        let recovered = Recovered { appended, place, index, truncation, was_torn };
+        let mut journal = Journal::recovered(self.disk, self.identity, self.options, recovered);
+        journal.prepare_ahead();
+        journal.remove_next();
+        Ok(journal)
     }
 
     /// The segment in use is never the last one, and those behind it can hold every block.
@@ -168,15 +183,14 @@ impl<D: Disk> Unrecovered<D> {
         Ok(place)
     }
 
-    /// Makes segments until `count` are ready, then asks for more in the background.
+    /// Makes segments until `count` are ready.
     fn await_segments(&mut self, place: &mut Place, count: usize) -> Result<(), RecoverError> {
-        let JournalOptions { segment_bytes, segments_ahead, .. } = self.options;
+        let segment_bytes = self.options.segment_bytes;
         let mut completions = Vec::new();
         while place.ready() < count {
             place.prepare(&mut self.disk, &self.identity, segment_bytes, count);
             self.await_segment(place, &mut completions)?;
         }
-        place.prepare(&mut self.disk, &self.identity, segment_bytes, segments_ahead + 1);
         Ok(())
     }
 
@@ -197,4 +211,16 @@ impl<D: Disk> Unrecovered<D> {
         }
         Ok(())
     }
+}
+
+/// Which segments are needed, and which are left to be removed. `first_lsns` are those of the segments that hold
+/// blocks, in order.
+fn truncation<S: Segments>(walk: &Walk<'_, S>, first_lsns: &[Lsn]) -> Truncation {
+    let stale = walk.stale().iter().map(|file| (file.segment, file.bytes));
+    let mut truncation = Truncation::new(walk.head(), stale);
+    for (file, first) in walk.files().iter().zip(first_lsns) {
+        truncation.enter(file.segment, file.bytes, *first);
+    }
+    truncation.free_before(walk.head());
+    truncation
 }

@@ -140,7 +140,7 @@ impl Retrievals {
     /// Answers the one at work with nothing: part of what it wanted cannot be read. What was found may be
     /// votes that were replaced in the part that is missing, and must not be taught; the asker goes to the
     /// next member by itself.
-    fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         if let Some(current) = self.waiting.front_mut() {
             current.found.clear();
         }

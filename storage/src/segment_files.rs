@@ -20,6 +20,11 @@ impl SegmentFiles {
     pub fn open(directory: &Path) -> SegmentFiles {
         SegmentFiles { directory: directory.into(), opened: None }
     }
+
+    /// Keeps no file of `segment` open.
+    pub(crate) fn close(&mut self, segment: SegmentId) {
+        self.opened.take_if(|(opened, _)| *opened == segment);
+    }
 }
 
 impl Segments for SegmentFiles {

@@ -19,6 +19,12 @@ pub struct JournalStatistics {
     pub segment_waits: u64,
     /// Preparations of a segment that failed, such as for want of space.
     pub preparation_failures: u64,
+    /// Segments removed.
+    pub segments_removed: u64,
+    /// Removals of a segment that failed.
+    pub removal_failures: u64,
+    /// Bytes of all segments held now: with blocks, freed and not yet removed, ready.
+    pub bytes: u64,
     /// The most bytes of frames that waited to be durable.
     pub backlog_bytes_peak: u64,
     /// Read-backs answered.

@@ -15,12 +15,19 @@ const WINDOW_BYTES: usize = 1 << 20;
 pub(crate) struct Walk<'a, S> {
     segments: &'a mut S,
     identity: Identity,
+    /// The segments that follow each other up to the last one.
     files: Vec<SegmentFile>,
+    /// Those before them, of which some are gone: removed, but not in order when the power failed.
+    stale: Vec<SegmentFile>,
     window: Window,
     /// Where the next block is expected, unless it starts the next segment.
     at: Position,
     next_lsn: Lsn,
     chain: u64,
+    /// Position and chain are known: from the start, or from the first block where segments were removed.
+    is_anchored: bool,
+    /// The head that the blocks tell so far.
+    head: SegmentId,
 }
 
 /// What lies behind the last whole block, when none of it can have been acknowledged.
@@ -50,21 +57,39 @@ enum Probe {
 impl<'a, S: Segments> Walk<'a, S> {
     /// Starts before the first block, after verifying that every segment is there, whole and our own.
     pub(crate) fn open(segments: &'a mut S, identity: Identity) -> Result<Self, RecoverError> {
-        let files = verified_files(segments, &identity)?;
-        Ok(Walk {
+        let (stale, files) = verified_files(segments, &identity)?;
+        let first = files.first().map_or(SegmentId::FIRST, |file| file.segment);
+        let mut walk = Walk {
             segments,
             identity,
             files,
+            stale,
             window: Window::default(),
-            at: Position { segment: SegmentId::FIRST, offset: FIRST_BLOCK_OFFSET },
+            at: Position { segment: first, offset: FIRST_BLOCK_OFFSET },
             next_lsn: Lsn(1),
             chain: 0,
-        })
+            is_anchored: first == SegmentId::FIRST,
+            head: SegmentId::FIRST,
+        };
+        // Before anything is handed out: the segments that were lost may be what the others cannot do without.
+        let head = if walk.is_anchored { first } else { walk.last_head()? };
+        walk.refuse_unless_freed(head)?;
+        Ok(walk)
     }
 
-    /// The segments there are.
+    /// The segments that follow each other up to the last one.
     pub(crate) fn files(&self) -> &[SegmentFile] {
         &self.files
+    }
+
+    /// Segments before those, which are not needed any more.
+    pub(crate) fn stale(&self) -> &[SegmentFile] {
+        &self.stale
+    }
+
+    /// The oldest segment that is needed, as the blocks tell.
+    pub(crate) fn head(&self) -> SegmentId {
+        self.head
     }
 
     /// Where the next block would go, the last position read and the chain to continue.
@@ -82,6 +107,8 @@ impl<'a, S: Segments> Walk<'a, S> {
         self.at = header.end();
         self.next_lsn = header.last_lsn().next();
         self.chain = header.checksum;
+        self.is_anchored = true;
+        self.head = header.head;
         Ok(Some(header))
     }
 
@@ -100,6 +127,7 @@ impl<'a, S: Segments> Walk<'a, S> {
     pub(crate) fn tail(&mut self) -> Result<Tail, RecoverError> {
         let mut frames = Vec::new();
         let here = self.probe(self.at, &mut frames)?;
+        self.refuse_unless_removed(&here)?;
         self.refuse_unless_torn(self.at, &here)?;
         if let (Probe::Damaged(Damage::Absent), Some(start)) = (&here, self.next_segment()) {
             match self.probe(start, &mut frames)? {
@@ -114,6 +142,51 @@ impl<'a, S: Segments> Walk<'a, S> {
             return Err(self.corrupt(self.at, "a later block says that the block here was durable"));
         }
         Ok(tail)
+    }
+
+    /// Where the first segments are gone, a durable block says that they may be. It lies in the segments that are
+    /// there, and the first of those begins with a whole block, or it would not be the oldest that is needed.
+    fn refuse_unless_removed(&self, here: &Probe) -> Result<(), RecoverError> {
+        if !self.is_anchored && !matches!(here, Probe::Damaged(Damage::Absent)) {
+            return Err(self.corrupt(self.at, "the first block that is left is not whole"));
+        }
+        self.refuse_unless_freed(self.head)
+    }
+
+    /// The segments before the first one may be gone if `head` is told.
+    fn refuse_unless_freed(&self, head: SegmentId) -> Result<(), RecoverError> {
+        let first = self.files.first().map_or(SegmentId::FIRST, |file| file.segment);
+        if first <= head || mutant!(HEAD_UNCHECKED) {
+            return Ok(());
+        }
+        reach!(LOST_SEGMENT_REFUSED);
+        Err(RecoverError::MissingSegment(SegmentId(first.0 - 1)))
+    }
+
+    /// The highest head that any header tells in the last segment that begins with one. Heads never go back, so no
+    /// other segment tells a higher one.
+    fn last_head(&mut self) -> Result<SegmentId, RecoverError> {
+        for file in self.files.clone().iter().rev() {
+            let mut at = Position { segment: file.segment, offset: FIRST_BLOCK_OFFSET };
+            let mut head = None;
+            while let Some(header) = self.header(at, file.bytes)? {
+                head = head.max(Some(header.head));
+                at = header.end();
+            }
+            if let Some(head) = head {
+                return Ok(head);
+            }
+        }
+        Ok(SegmentId::FIRST)
+    }
+
+    fn header(&mut self, at: Position, file_bytes: u64) -> Result<Option<BlockHeader>, RecoverError> {
+        let left = file_bytes.saturating_sub(at.offset);
+        if left < BLOCK_ALIGN_BYTES as u64 {
+            return Ok(None);
+        }
+        let page = self.window.bytes(self.segments, at, BLOCK_ALIGN_BYTES, left)?;
+        Ok(BlockHeader::parse(page, &self.identity, at))
     }
 
     fn refuse_unless_torn(&self, at: Position, probe: &Probe) -> Result<(), RecoverError> {
@@ -144,7 +217,8 @@ impl<'a, S: Segments> Walk<'a, S> {
         let Some(header) = BlockHeader::parse(page, &self.identity, at) else {
             return Ok(Probe::Damaged(Damage::Rotten));
         };
-        let is_next = header.first_lsn == self.next_lsn && header.chain == self.chain;
+        let is_next = header.first_lsn == self.next_lsn && header.chain == self.chain || !self.is_anchored;
+        let is_next = is_next && header.head >= self.head;
         if !is_next && !mutant!(CHAIN_UNCHECKED) {
             return Ok(Probe::Stranger);
         }
@@ -194,8 +268,10 @@ impl<'a, S: Segments> Walk<'a, S> {
     }
 
     fn file_bytes(&self, segment: SegmentId) -> u64 {
-        // Segments are numbered from 1 without gaps: verified when the walk was opened.
-        self.files.get(segment.0 as usize - 1).map_or(0, |file| file.bytes)
+        // They are numbered without gaps: verified when the walk was opened.
+        let first = self.files.first().map_or(segment, |file| file.segment);
+        let index = segment.0.checked_sub(first.0);
+        index.and_then(|index| self.files.get(index as usize)).map_or(0, |file| file.bytes)
     }
 }
 
@@ -258,25 +334,23 @@ impl Window {
     }
 }
 
-/// Lists the segments and verifies number, size and header of each.
+/// Lists the segments and verifies size and header of each. Returns those that follow each other up to the last
+/// one, and before them the others.
 fn verified_files<S: Segments>(
     segments: &mut S,
     identity: &Identity,
-) -> Result<Vec<SegmentFile>, RecoverError> {
+) -> Result<(Vec<SegmentFile>, Vec<SegmentFile>), RecoverError> {
     let failed = |source| RecoverError::Io { segment: SegmentId::FIRST, action: "listing", source };
-    let files = segments.list().map_err(failed)?;
-    if files.is_empty() && segments.has_begun() {
+    let mut stale = segments.list().map_err(failed)?;
+    if stale.is_empty() && segments.has_begun() {
         return Err(RecoverError::MissingSegment(SegmentId::FIRST));
     }
-    let mut expected = SegmentId::FIRST;
-    for file in &files {
-        if file.segment != expected {
-            return Err(RecoverError::MissingSegment(expected));
-        }
+    for file in &stale {
         verify_file(segments, file, identity)?;
-        expected = expected.next();
     }
-    Ok(files)
+    let gap = stale.windows(2).rposition(|pair| pair[0].segment.next() != pair[1].segment);
+    let files = stale.split_off(gap.map_or(0, |gap| gap + 1));
+    Ok((stale, files))
 }
 
 fn verify_file<S: Segments>(

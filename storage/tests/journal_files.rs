@@ -367,3 +367,36 @@ fn damage_below_the_durable_tail_is_refused_and_can_be_inspected() {
         inspector.headers_behind(at).unwrap().iter().map(|header| header.first_lsn).collect();
     assert_eq!(behind, [Lsn(4), Lsn(5)]);
 }
+
+#[test]
+fn what_is_truncated_leaves_the_directory_and_the_rest_is_found_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    for slot in 0..40 {
+        append(&mut journal, &accept(1, slot, &vec![7; 30_000]));
+        flush(&mut journal);
+    }
+    journal.retrieve(RingId(1), Slot(0), Slot(5), 1 << 20, 1).unwrap();
+    turn_until(&mut journal, |journal| journal.retrieved().is_some_and(|answer| answer.frames.len() == 5));
+    let before = journal.bytes();
+    journal.truncate(Lsn(30));
+    append(&mut journal, &accept(1, 40, b"tells it"));
+    flush(&mut journal);
+    turn_until(&mut journal, |journal| journal.bytes() < before - (768 << 10));
+    let first = journal.first_lsn();
+    assert!(Lsn(22) < first && first <= Lsn(30), "{first:?}");
+    journal.retrieve(RingId(1), Slot(0), Slot(5), 1 << 20, 2).unwrap();
+    turn_until(&mut journal, |journal| journal.retrieved().is_some_and(|answer| answer.frames.is_empty()));
+    assert_eq!(journal.statistics().retrieval_faults, 0);
+    assert!(!segment(directory.path(), 1).exists() && !segment(directory.path(), 2).exists());
+    drop(journal);
+    let (journal, frames) = open(directory.path(), &options()).unwrap();
+    assert_eq!((journal.first_lsn(), journal.appended()), (first, Lsn(41)));
+    assert_eq!(frames[0].header().slot.0, first.0 - 1);
+    drop(journal);
+    let oldest = std::fs::read_dir(directory.path().join("core-0")).unwrap();
+    let oldest = oldest.map(|entry| entry.unwrap().path()).min().unwrap();
+    std::fs::remove_file(oldest).unwrap();
+    let error = open(directory.path(), &options()).err().unwrap();
+    assert!(matches!(error, RecoverError::MissingSegment(_)), "{error}");
+}

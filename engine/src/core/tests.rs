@@ -60,6 +60,10 @@ impl Disk for FlakyDisk {
         self.disk.prepare(header, urgent);
     }
 
+    fn remove(&mut self, segment: SegmentId) {
+        self.disk.remove(segment);
+    }
+
     fn write(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize) {
         self.disk.write(token, at, buffer, bytes);
     }

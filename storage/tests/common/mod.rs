@@ -56,17 +56,20 @@ pub fn options() -> JournalOptions {
     }
 }
 
-/// Opens the journal of the only core, and what it holds.
+/// Opens the journal of the only core, and what it holds from its first position on.
 pub fn open(path: &Path, options: &JournalOptions) -> Result<(Journal<FileDisk>, Vec<Frame>), RecoverError> {
     let data = DataDir::open(path, ClusterId(7), NodeId(1), 1).unwrap();
     let core = data.core(CoreId(0));
     let disk = FileDisk::open(&core, options.sync).unwrap();
-    let mut frames = Vec::new();
+    let (mut first, mut frames) = (None, Vec::new());
     let journal =
         Unrecovered::open(disk, core.identity(), options.clone()).unwrap().recover(|lsn, frame| {
+            first = first.or(Some(lsn));
             frames.push(frame);
-            assert_eq!(lsn, Lsn(frames.len() as u64));
+            assert_eq!(lsn.0 - first.map_or(0, |first| first.0) + 1, frames.len() as u64);
         })?;
+    let held = journal.first_lsn() <= journal.appended();
+    assert!(!held || first.is_some_and(|first| first <= journal.first_lsn()));
     Ok((journal, frames))
 }
 

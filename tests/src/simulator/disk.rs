@@ -3,6 +3,7 @@
 mod block;
 mod harm;
 mod reading;
+mod removal;
 mod replacement;
 
 use std::cell::RefCell;
@@ -32,8 +33,8 @@ use crate::world::{Happening, Violation};
 /// How much longer everything takes while a disk is slow.
 const SLOWNESS: u32 = 40;
 const SECTOR: u64 = SECTOR_BYTES as u64;
-/// After this long a segment that could not be made is asked for again.
-const PREPARATION_RETRY: Duration = Duration::from_millis(250);
+/// After this long a segment that could not be made or removed is asked for again.
+const SEGMENT_RETRY: Duration = Duration::from_millis(250);
 
 /// The disk of one node. Clones are the same disk, which outlives the processes that use it.
 #[derive(Clone)]
@@ -47,6 +48,8 @@ struct Device {
     streams: Streams,
     plan: DiskPlan,
     media: BTreeMap<SegmentId, Medium>,
+    /// Segments that were removed when a process ended, and come back if the power fails.
+    unlinked: BTreeMap<SegmentId, Medium>,
     in_flight: Vec<Operation>,
     /// Blocks that are not known to be durable, in the order they were written.
     blocks: VecDeque<Block>,
@@ -70,6 +73,7 @@ struct Streams {
     read_errors: Random,
     sync_errors: Random,
     no_space: Random,
+    removal_errors: Random,
     tears: Random,
     misreads: Random,
 }
@@ -83,6 +87,7 @@ impl Streams {
             read_errors: random("read errors"),
             sync_errors: random("sync errors"),
             no_space: random("no space"),
+            removal_errors: random("removal errors"),
             tears: random("torn writes"),
             misreads: random("misdirected reads"),
         }
@@ -99,6 +104,7 @@ enum Work {
     Write { token: u64, at: Position, buffer: AlignedBuffer, bytes: usize },
     Read { token: u64, at: Position, buffer: AlignedBuffer, bytes: usize },
     Prepare(SegmentHeader),
+    Remove(SegmentId),
 }
 
 impl SimulatedDisk {
@@ -116,6 +122,7 @@ impl SimulatedDisk {
             streams: Streams::of(plan, node),
             plan: plan.disk.clone(),
             media: BTreeMap::new(),
+            unlinked: BTreeMap::new(),
             in_flight: Vec::new(),
             blocks: VecDeque::new(),
             history: Vec::new(),
@@ -151,6 +158,7 @@ impl SimulatedDisk {
     pub(super) fn lose_power(&self) {
         let device = &mut *self.0.borrow_mut();
         device.media.values_mut().for_each(|medium| medium.lose_power(&mut device.streams.tears));
+        device.bring_back();
     }
 
     /// Harm that lasts; tells what it is, unless there is nothing to be harmed yet.
@@ -202,6 +210,11 @@ impl Device {
                 let fails = self.streams.no_space.permille(self.plan.full_permille);
                 self.fails(fails, "no space")
             }
+            Work::Remove(segment) => {
+                self.judge_removal(*segment);
+                let fails = self.streams.removal_errors.permille(self.plan.full_permille);
+                self.fails(fails, "removal errors")
+            }
         };
         if let Work::Write { token, at, buffer, bytes } = &work {
             let block = Block::new(*token, *at, &buffer[..*bytes]);
@@ -211,8 +224,8 @@ impl Device {
             }
             self.blocks.push_back(block);
         }
-        let retry = fails && matches!(work, Work::Prepare(_));
-        let due = self.truth.now() + if retry { PREPARATION_RETRY } else { self.latency() };
+        let retry = fails && matches!(work, Work::Prepare(_) | Work::Remove(_));
+        let due = self.truth.now() + if retry { SEGMENT_RETRY } else { self.latency() };
         self.in_flight.push(Operation { due, work, fails });
     }
 
@@ -265,6 +278,12 @@ impl Device {
                     self.prepare(&header);
                 }
                 Completion::Prepared { segment: header.segment, result }
+            }
+            Work::Remove(segment) => {
+                if result.is_ok() {
+                    self.remove(segment);
+                }
+                Completion::Removed { segment, result }
             }
         }
     }
@@ -328,7 +347,8 @@ impl Device {
                     self.tear(at, &buffer[..bytes]);
                 }
                 Work::Prepare(header) if self.streams.tears.permille(500) => self.prepare(&header),
-                Work::Read { .. } | Work::Prepare(_) => {}
+                Work::Remove(segment) if self.streams.tears.permille(500) => self.unlink(segment),
+                Work::Read { .. } | Work::Prepare(_) | Work::Remove(_) => {}
             }
         }
     }
@@ -423,6 +443,10 @@ impl Disk for SimulatedDisk {
 
     fn prepare(&mut self, header: SegmentHeader, _urgent: bool) {
         self.0.borrow_mut().start(Work::Prepare(header));
+    }
+
+    fn remove(&mut self, segment: SegmentId) {
+        self.0.borrow_mut().start(Work::Remove(segment));
     }
 
     fn write(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize) {

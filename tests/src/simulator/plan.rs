@@ -337,6 +337,7 @@ impl Plan {
         JournalOptions {
             segment_bytes: 300 << 10,
             segments_ahead: 2,
+            bytes_max: 1 << 30,
             writes_in_flight_max: self.writes_in_flight,
             write_bytes_max: 16 << 10,
             backlog_bytes_max: 280 << 10,

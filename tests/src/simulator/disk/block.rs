@@ -2,7 +2,7 @@
 
 use annulus_rings::frame::checksum;
 use annulus_rings::{Frame, Lsn};
-use annulus_storage::Position;
+use annulus_storage::{Position, SegmentId};
 use bytes::Bytes;
 
 /// The layout of a block, as its documentation states it: an observer reads it on his own.
@@ -11,6 +11,7 @@ const FIRST_LSN_OFFSET: usize = 56;
 const DURABLE_LSN_OFFSET: usize = 64;
 const FRAMES_COUNT_OFFSET: usize = 92;
 const FRAMES_BYTES_OFFSET: usize = 96;
+const HEAD_OFFSET: usize = 120;
 
 /// A block as it was handed to the disk.
 pub(super) struct Block {
@@ -29,6 +30,8 @@ pub(super) struct Held {
     pub(super) last: Lsn,
     /// Everything up to here was durable when this block was written, as it says itself.
     pub(super) durable: Lsn,
+    /// The oldest segment that is still needed, as this block says.
+    pub(super) head: SegmentId,
     /// Of all its bytes.
     pub(super) checksum: u64,
 }
@@ -54,8 +57,9 @@ impl Block {
             at: self.at,
             bytes: self.image.len() as u64,
             first: Lsn(first),
-            last: Lsn(first + count - 1),
+            last: Lsn(first - 1 + count),
             durable: Lsn(self.number(DURABLE_LSN_OFFSET)),
+            head: SegmentId(self.number(HEAD_OFFSET)),
             checksum: checksum(&self.image),
         }
     }

@@ -59,6 +59,7 @@ impl Device {
     fn replace(&mut self, media: BTreeMap<SegmentId, Medium>, history: Vec<Held>) {
         (self.media, self.history) = (media, history);
         self.blocks.clear();
+        self.unlinked.clear();
         self.first_missing = None;
         self.is_damaged = true;
     }

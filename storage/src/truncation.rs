@@ -1,0 +1,202 @@
+//! Truncation: which segments hold which positions, and how those that nobody needs any more go.
+//!
+//! A segment is *freed* when everything in it lies below the truncation. Later blocks tell the new *head*, the
+//! oldest segment that is still needed. When one of them is durable, the freed segments are removed, oldest
+//! first: so a recovery that does not find a segment learns from the blocks whether it may be gone.
+
+use std::collections::VecDeque;
+use std::io;
+
+use annulus_rings::{Lsn, ensures, mutant, reach, requires};
+
+use crate::disk::{Disk, DiskKind};
+use crate::identity::SegmentId;
+use crate::journal::Journal;
+
+/// The segments of a journal that blocks were written to.
+pub(crate) struct Truncation {
+    /// Those that are needed, oldest first. The last one is in use.
+    needed: VecDeque<Held>,
+    /// Those that are not, oldest first, until they are gone.
+    freed: VecDeque<(SegmentId, u64)>,
+    /// The head that a durable block tells: what lies before it may be removed.
+    told: SegmentId,
+    removing: Option<SegmentId>,
+}
+
+struct Held {
+    segment: SegmentId,
+    bytes: u64,
+    /// Position of its first frame.
+    first: Lsn,
+}
+
+/// Segments that are listed without asking for memory again: more than `bytes_max` has by default.
+const SEGMENTS_MAX: usize = 256;
+
+impl Truncation {
+    /// Of a journal whose durable blocks tell `told` at the most, and that finds `freed` before its first segment.
+    pub(crate) fn new(told: SegmentId, freed: impl Iterator<Item = (SegmentId, u64)>) -> Truncation {
+        let mut truncation = Truncation {
+            needed: VecDeque::with_capacity(SEGMENTS_MAX),
+            freed: VecDeque::with_capacity(SEGMENTS_MAX),
+            told,
+            removing: None,
+        };
+        truncation.freed.extend(freed);
+        truncation
+    }
+
+    /// Whether no segment was entered yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.needed.is_empty()
+    }
+
+    /// The next segment is in use, from the frame at `first` on.
+    pub(crate) fn enter(&mut self, segment: SegmentId, bytes: u64, first: Lsn) {
+        requires!(T2, self.needed.back().is_none_or(|last| last.segment < segment && last.first <= first));
+        self.needed.push_back(Held { segment, bytes, first });
+    }
+
+    /// The oldest segment that is needed.
+    pub(crate) fn head(&self) -> SegmentId {
+        self.needed.front().map_or(self.told, |held| held.segment)
+    }
+
+    /// The first position that is needed.
+    pub(crate) fn first_lsn(&self) -> Lsn {
+        self.needed.front().map_or(Lsn(1), |held| held.first)
+    }
+
+    /// Bytes of all segments that are not removed yet.
+    pub(crate) fn bytes(&self) -> u64 {
+        let needed: u64 = self.needed.iter().map(|held| held.bytes).sum();
+        let freed: u64 = self.freed.iter().map(|(_, bytes)| bytes).sum();
+        needed + freed
+    }
+
+    /// Frees the segments of which every frame lies below `below`; never the one in use.
+    fn free_below(&mut self, below: Lsn) {
+        // The frames of a segment end where those of the next one begin.
+        while self.needed.get(1).is_some_and(|next| next.first <= below) {
+            self.free_first();
+        }
+        if mutant!(SEGMENT_IN_USE_FREED) && self.needed.len() == 1 && below > self.first_lsn() {
+            let Held { segment, bytes, first } = &self.needed[0];
+            self.freed.push_back((*segment, *bytes));
+            self.needed[0] = Held { segment: segment.next(), bytes: 0, first: *first };
+        }
+    }
+
+    /// Frees the segments before `head`: the blocks that were read back say so.
+    pub(crate) fn free_before(&mut self, head: SegmentId) {
+        while self.needed.len() > 1 && self.head() < head {
+            self.free_first();
+        }
+    }
+
+    fn free_first(&mut self) {
+        if let Some(Held { segment, bytes, .. }) = self.needed.pop_front() {
+            self.freed.push_back((segment, bytes));
+        }
+    }
+
+    /// A block that tells `head` is durable.
+    fn tell(&mut self, head: SegmentId) {
+        requires!(T2, head <= self.head());
+        // A device that forgets may have gone further.
+        self.told = self.told.max(head);
+    }
+
+    /// Whether freed segments wait for a durable block that tells of them.
+    fn is_untold(&self) -> bool {
+        self.told < self.head()
+    }
+
+    /// The segment to remove next, unless it is being read.
+    fn next_removal(&mut self, read: Option<SegmentId>) -> Option<SegmentId> {
+        let (segment, _) = *self.freed.front()?;
+        let is_told = segment < self.told || mutant!(REMOVED_BEFORE_DURABLE);
+        let may_go = is_told && self.removing.is_none() && read != Some(segment);
+        may_go.then(|| *self.removing.insert(segment))
+    }
+
+    /// `segment` is gone. A device that forgets takes needed ones too.
+    fn removed(&mut self, segment: SegmentId) {
+        self.freed.retain(|(freed, _)| *freed != segment);
+        if self.needed.len() > 1 && self.head() == segment {
+            self.needed.pop_front();
+            self.told = self.head();
+        }
+    }
+}
+
+impl<D: Disk> Journal<D> {
+    /// Frees what lies below `below`, as far as it fills whole segments. Nothing of it is read back from now on;
+    /// the segments are removed when a later block is durable that tells so.
+    ///
+    /// Only what is durable may be truncated, and what is truncated must not be needed after a crash at this
+    /// moment: whoever needs less because of a record waits until that record is durable.
+    pub fn truncate(&mut self, below: Lsn) {
+        requires!(T2, below <= self.persisted().next());
+        if self.is_poisoned() {
+            return;
+        }
+        self.truncation.free_below(below);
+        self.index.forget(self.truncation.head());
+        self.remove_next();
+    }
+
+    /// The first position that it surely gives back.
+    pub fn first_lsn(&self) -> Lsn {
+        self.truncation.first_lsn()
+    }
+
+    /// Whether freed segments wait for a block, and their space is wanted: new work may be refused for want of it,
+    /// so perhaps nobody writes one.
+    pub(crate) fn must_tell(&self) -> bool {
+        let is_waiting = self.truncation.is_untold() && !self.is_head_in_flight();
+        is_waiting && !self.has_space(self.options.backlog_bytes_max)
+    }
+
+    /// A block that tells `head` is durable.
+    pub(crate) fn head_is_durable(&mut self, head: SegmentId) {
+        self.truncation.tell(head);
+        self.remove_next();
+    }
+
+    /// Goes on with removing what was freed.
+    pub(crate) fn remove_next(&mut self) {
+        if self.is_poisoned() {
+            return;
+        }
+        let read = self.segment_read();
+        if let Some(segment) = self.truncation.next_removal(read) {
+            requires!(T6, segment < self.truncation.told);
+            self.disk.remove(segment);
+        }
+    }
+
+    /// A segment is gone, or not.
+    pub(crate) fn removed(&mut self, segment: SegmentId, result: io::Result<()>) {
+        if self.truncation.removing == Some(segment) {
+            self.truncation.removing = None;
+        }
+        match result {
+            Ok(()) => {
+                reach!(SEGMENT_REMOVED, self.disk.kind() != DiskKind::Memory);
+                self.statistics.segments_removed += 1;
+                self.truncation.removed(segment);
+                self.index.forget(self.truncation.head());
+                self.prepare_ahead();
+            }
+            Err(error) => {
+                reach!(REMOVAL_FAILED);
+                self.statistics.removal_failures += 1;
+                tracing::error!(%error, segment = segment.0, "a segment of the journal cannot be removed");
+            }
+        }
+        self.remove_next();
+        ensures!(T2, self.truncation.told <= self.truncation.head());
+    }
+}
