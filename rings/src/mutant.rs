@@ -135,6 +135,7 @@ mutants! {
         OTHER_LIFE_WELCOME "R6" "CockroachDB #756 (30)";
         ACQUAINTANCE_BEFORE_DURABLE "R6" "the textbook";
         OLD_COPY_WELCOME "A10" "the textbook: a backup restored";
+        HALF_RESTORED "T3" "the textbook: a snapshot in pieces is one step";
     }
 }
 
