@@ -84,7 +84,7 @@ pub use crate::placement::Placement;
 pub use crate::proposal::{Proposal, Query};
 pub use crate::service::{Close, ConnectionId, Protocol, Service, TcpService, TcpServiceOptions};
 pub use crate::settings::{JournalKind, Runner, TransportKind};
-pub use crate::snapshot::{RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter};
+pub use crate::snapshot::{RestoreFailure, SnapshotMap, SnapshotReader, SnapshotStep, SnapshotWriter};
 pub use crate::stages::{Exemplar, PeerReport, Quantiles, Stage, StageReport, StageSummary};
 pub use crate::status::RingStatus;
 pub use crate::watchdog::{CoreHealth, CoreState};

@@ -136,6 +136,7 @@ mutants! {
         ACQUAINTANCE_BEFORE_DURABLE "R6" "the textbook";
         OLD_COPY_WELCOME "A10" "the textbook: a backup restored";
         HALF_RESTORED "T3" "the textbook: a snapshot in pieces is one step";
+        NOTHING_KEPT_ASIDE "G6" "the textbook: a fuzzy snapshot";
     }
 }
 

@@ -11,9 +11,14 @@
 //!
 //! What becomes of that memory (files, checksums, the way to other nodes) is not seen here.
 
+mod map;
+#[cfg(test)]
+mod map_tests;
 mod reader;
 mod writer;
+mod writing;
 
+pub use map::SnapshotMap;
 pub use reader::SnapshotReader;
 pub(crate) use writer::SliceFailure;
 pub use writer::SnapshotWriter;

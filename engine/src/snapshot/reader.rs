@@ -7,7 +7,7 @@ use super::{LENGTH_BYTES, RestoreFailure};
 /// One piece of a snapshot, while a state machine takes it.
 ///
 /// Pieces come in the order in which they were written. Where one ends and the next begins need not be where
-/// a slice ended, but a record is never divided.
+/// a slice ended, but a record is never divided, and only of a snapshot without any record is a piece empty.
 pub struct SnapshotReader<'a> {
     slot: Slot,
     is_first: bool,
