@@ -2,6 +2,8 @@
 
 use annulus_rings::{Ballot, Commands, Role, Slot};
 
+use crate::{RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter};
+
 /// The state that a ring replicates.
 ///
 /// It lives on the core that owns its ring, is built there, and never crosses a thread, so it needs
@@ -9,8 +11,13 @@ use annulus_rings::{Ballot, Commands, Role, Slot};
 /// [`apply`](Self::apply) must depend on nothing else. Time is part of the batch
 /// ([`Committed::time_ns`]); randomness belongs in the command.
 ///
+/// One that writes [snapshots](Self::snapshot) lets its ring's journal be cut short, and restarts and catches
+/// up without executing everything again:
+///
 /// ```
-/// use annulus::{Committed, Replies, StateMachine};
+/// use annulus::{
+///     Committed, Replies, RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter, StateMachine,
+/// };
 ///
 /// #[derive(Default)]
 /// struct Sum(u64);
@@ -22,7 +29,29 @@ use annulus_rings::{Ballot, Commands, Role, Slot};
 ///             replies.push(&self.0.to_le_bytes());
 ///         }
 ///     }
+///
+///     fn snapshot(&mut self, writer: &mut SnapshotWriter<'_>) -> SnapshotStep {
+///         writer.record(&self.0.to_le_bytes());
+///         SnapshotStep::Done
+///     }
+///
+///     fn restore(&mut self, reader: &mut SnapshotReader<'_>) -> Result<(), RestoreFailure> {
+///         for record in reader.records() {
+///             let bytes = record.try_into().map_err(|_| RestoreFailure::unreadable("not 8 bytes"))?;
+///             self.0 = u64::from_le_bytes(bytes);
+///         }
+///         Ok(())
+///     }
 /// }
+///
+/// let mut bytes = Vec::new();
+/// let mut writer = SnapshotWriter::new(annulus::Slot(5), true, &mut bytes, 64 << 10);
+/// assert_eq!(Sum(7).snapshot(&mut writer), SnapshotStep::Done);
+///
+/// let mut restored = Sum::default();
+/// restored.restore(&mut SnapshotReader::new(annulus::Slot(5), true, true, &bytes)?)?;
+/// assert_eq!(restored.0, 7);
+/// # Ok::<(), RestoreFailure>(())
 /// ```
 pub trait StateMachine: 'static {
     /// Executes the commands of one slot and pushes one reply for each, in order.
@@ -36,6 +65,35 @@ pub trait StateMachine: 'static {
     /// The replica's role changed. Nothing that `apply` does may depend on it.
     fn on_role(&mut self, role: Role, ballot: Ballot) {
         let _ = (role, ballot);
+    }
+
+    /// Writes the next slice of a snapshot.
+    ///
+    /// It is called again and again, with slots executed in between. The first call
+    /// ([`SnapshotWriter::is_first`]) fixes the state that is written: what is executed after it must not
+    /// show in any slice. Write records while there is [room](SnapshotWriter::has_room), at least one, and
+    /// return: the ring waits meanwhile. How long the first call takes counts too, so rather than copying a
+    /// large state, keep aside what changes while a snapshot is under way.
+    ///
+    /// Whatever `apply` and `query` depend on belongs into it.
+    fn snapshot(&mut self, writer: &mut SnapshotWriter<'_>) -> SnapshotStep {
+        let _ = writer;
+        SnapshotStep::Unsupported
+    }
+
+    /// The snapshot under way was given up before it was [done](SnapshotStep::Done): forget what was kept
+    /// for it.
+    fn snapshot_ended(&mut self) {}
+
+    /// Takes the next piece of a snapshot, in order; nothing is executed or queried from the first
+    /// ([`SnapshotReader::is_first`], where the earlier state is forgotten) to the last. The state is then the
+    /// one that the snapshot's writer had. Snapshots of earlier versions of the machine must be understood too.
+    ///
+    /// # Errors
+    /// A record cannot be understood, or the machine takes no snapshots at all.
+    fn restore(&mut self, reader: &mut SnapshotReader<'_>) -> Result<(), RestoreFailure> {
+        let _ = reader;
+        Err(RestoreFailure::Unsupported)
     }
 }
 

@@ -153,6 +153,8 @@ mutants! {
         ACQUAINTANCE_BEFORE_DURABLE "R6" "the textbook";
         ACQUAINTANCE_NOT_CARRIED "R6" "openraft #1808 (3)";
         OLD_COPY_WELCOME "A10" "the textbook: a backup restored";
+        HALF_RESTORED "T3" "the textbook: a snapshot in pieces is one step";
+        NOTHING_KEPT_ASIDE "G6" "the textbook: a fuzzy snapshot";
     }
 }
 

@@ -174,7 +174,8 @@ impl<'a> Items<'a> {
     }
 }
 
-fn push_item(out: &mut Vec<u8>, item: &[u8]) {
+/// Appends `item` behind its length.
+pub(crate) fn push_item(out: &mut Vec<u8>, item: &[u8]) {
     let mut left = item.len();
     while left >= 0x80 {
         out.push(left as u8 | 0x80);

@@ -1,6 +1,8 @@
 //! The store as a replicated state machine.
 
-use annulus::{Committed, Replies, StateMachine};
+use annulus::{
+    Committed, Replies, RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter, StateMachine,
+};
 
 use crate::command::Command;
 use crate::store::Store;
@@ -32,5 +34,17 @@ impl StateMachine for Machine {
             Ok(command) if command.is_read() => self.store.read(&command, reply),
             _ => unreachable!("the server asks only what it encoded, and only to read"),
         }
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter<'_>) -> SnapshotStep {
+        self.store.snapshot(writer)
+    }
+
+    fn snapshot_ended(&mut self) {
+        self.store.snapshot_ended();
+    }
+
+    fn restore(&mut self, reader: &mut SnapshotReader<'_>) -> Result<(), RestoreFailure> {
+        self.store.restore(reader)
     }
 }

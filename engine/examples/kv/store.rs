@@ -5,8 +5,12 @@
 //! absent at once for every command; its memory comes back when something writes the key, or in a sweep
 //! that takes a bounded number of keys at the start of each slot, earliest deadline first.
 
-use std::collections::{BTreeSet, HashMap};
+mod snapshot;
+
+use std::collections::BTreeSet;
 use std::rc::Rc;
+
+use annulus::SnapshotMap;
 
 use crate::command::{Command, Condition, Expiry, Items, Set};
 use crate::resp::BULK_BYTES_MAX;
@@ -20,12 +24,13 @@ const SWEEP_KEYS_MAX: usize = 256;
 /// The replicated data.
 #[derive(Default)]
 pub(crate) struct Store {
-    entries: HashMap<Rc<[u8]>, Entry>,
+    entries: SnapshotMap<Rc<[u8]>, Entry>,
     /// The deadline and key of every entry that has a deadline.
     deadlines: BTreeSet<(i64, Rc<[u8]>)>,
     now_ms: i64,
 }
 
+#[derive(Clone, PartialEq, Debug)]
 struct Entry {
     value: Vec<u8>,
     deadline_ms: Option<i64>,
@@ -183,17 +188,15 @@ impl Store {
     }
 
     fn clear(&mut self, out: &mut Vec<u8>) {
-        // Dropping the maps, rather than clearing them, gives their memory back.
-        self.entries = HashMap::default();
-        self.deadlines = BTreeSet::default();
+        self.entries.clear();
+        self.deadlines.clear();
         reply::status(out, "OK");
     }
 
-    /// The keys that fit, sorted: the order of the map differs between replicas.
+    /// The keys that fit, in the order of the map: it is the same on every replica.
     fn keys(&self, pattern: &[u8], out: &mut Vec<u8>) {
         let live = self.entries.iter().filter(|(_, entry)| entry.is_live(self.now_ms));
-        let mut keys: Vec<_> = live.map(|(key, _)| key).filter(|key| glob::matches(pattern, key)).collect();
-        keys.sort_unstable();
+        let keys: Vec<_> = live.map(|(key, _)| key).filter(|key| glob::matches(pattern, key)).collect();
         reply::array(out, keys.len());
         for key in keys {
             reply::bulk(out, key);
