@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use annulus_rings::{CoreId, Incarnation, NodeId, RingId};
-use annulus_storage::{CoreDirectory, Disk, FileDisk, Identity, JournalOptions, MemoryDisk, Unrecovered};
+use annulus_storage::{
+    CoreDirectory, Disk, FileDisk, FileVault, Identity, JournalOptions, MemoryDisk, MemoryVault, Unrecovered, Vault,
+};
 use annulus_transport::{Doorbell, LoopbackHub, Network, TcpNetwork, TcpOptions, TcpPort, Wake};
 
 use crate::builder::ServiceFactory;
@@ -113,12 +115,13 @@ impl Makings {
             Device::Files(directory) => {
                 let disk = FileDisk::open(&directory, plan.options.sync).map_err(failed)?;
                 let journal = Unrecovered::open(disk, directory.identity(), plan.options).map_err(failed)?;
-                self.host(journal, network, ready)
+                let vault = FileVault::open(&directory).map_err(failed)?;
+                self.host(journal, Box::new(vault), network, ready)
             }
             Device::Memory { identity, bytes_max } => {
                 let disk = MemoryDisk::new(bytes_max);
                 let journal = Unrecovered::open(disk, identity, plan.options).map_err(failed)?;
-                self.host(journal, network, ready)
+                self.host(journal, Box::new(MemoryVault::new(bytes_max)), network, ready)
             }
         }
     }
@@ -127,6 +130,7 @@ impl Makings {
     fn host<D: Disk, N: Network>(
         self,
         journal: Unrecovered<D>,
+        vault: Box<dyn Vault>,
         network: N,
         ready: &Ready,
     ) -> Result<(), StartError> {
@@ -137,7 +141,7 @@ impl Makings {
         bell.connect(wake.fd()).map_err(failed)?;
         let vitals: Arc<Vitals> = Arc::default();
         let (mailbox, letters) = mailbox(options.limits.queue_bytes_max, wake.waker());
-        let parts = CoreParts { options, clock: SystemClock, journal, network, service };
+        let parts = CoreParts { options, clock: SystemClock, journal, vault, network, service };
         let declared = declared.into_iter().map(|(ring, machine)| (ring, machine())).collect();
         let mut core = Core::recover(parts, declared, letters, Arc::clone(&vitals))
             .map_err(|source| StartError::Journal { core: seat.core, source: Box::new(source) })?;

@@ -174,6 +174,14 @@ pub enum StartError {
 /// Why there is no handle of a ring.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CreateError {
+    /// Its state machine does not take its snapshot.
+    #[error("ring {ring} is not hosted: {why}")]
+    Restore {
+        /// The ring.
+        ring: RingId,
+        /// What is wrong.
+        why: String,
+    },
     /// It exists.
     #[error("ring {0} exists already on this node")]
     Exists(RingId),

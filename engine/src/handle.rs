@@ -47,6 +47,21 @@ impl RingHandle {
         Query(ticket)
     }
 
+    /// Asks this node's replica for a snapshot, whatever else speaks for one. It is taken beside the commits;
+    /// [`RingStatus::snapshot`] tells when it is durable. A replica that is gone, or whose state machine writes
+    /// none, takes none.
+    pub fn snapshot(&self) {
+        // A core that has ended needs no snapshot.
+        let _ = self.mailbox.post_surely(Letter::Snapshot { ring: self.ring });
+    }
+
+    /// Holds snapshots of this node's replica off, or lets them be taken again: a gate for times at which they
+    /// would harm. One that is being taken is given up, and taken later. The journal grows meanwhile; when it
+    /// has reached its bound, commands are rejected as full. Not remembered over a restart.
+    pub fn hold_snapshots(&self, is_held: bool) {
+        let _ = self.mailbox.post_surely(Letter::HoldSnapshots { ring: self.ring, is_held });
+    }
+
     /// Where this node's replica stands.
     pub fn status(&self) -> RingStatus {
         self.status.read()

@@ -49,6 +49,18 @@ pub(crate) enum Letter {
         /// Where the replica's status is shown.
         found: Sender<Option<Arc<StatusCell>>>,
     },
+    /// Take a snapshot of a ring as soon as that can be.
+    Snapshot {
+        /// The ring.
+        ring: RingId,
+    },
+    /// Take none until further notice, or as many as are due again.
+    HoldSnapshots {
+        /// The ring.
+        ring: RingId,
+        /// Whether none is to be taken.
+        is_held: bool,
+    },
     /// Tell what was measured.
     Report(
         /// Where to.

@@ -15,6 +15,8 @@ pub struct RingStatus {
     pub ballot: Ballot,
     /// How far it is.
     pub progress: Progress,
+    /// The first slot that its newest durable snapshot does not cover; 0 without one.
+    pub snapshot: Slot,
 }
 
 /// One writer, the core; readers take a consistent copy without ever making the core wait.
@@ -25,7 +27,7 @@ pub(crate) struct StatusCell {
     words: [AtomicU64; WORDS],
 }
 
-const WORDS: usize = 8;
+const WORDS: usize = 9;
 
 impl StatusCell {
     /// Shows `status` to readers. Only the owning core calls this.
@@ -63,11 +65,12 @@ impl RingStatus {
         let leader = self.leader.map_or(0, |node| u64::from(node.0));
         let Progress { proposed, durable, chosen, executed } = self.progress;
         let ballot = self.ballot;
-        [role, leader, ballot.round, ballot.owner_word(), proposed.0, durable.0, chosen.0, executed.0]
+        let snapshot = self.snapshot;
+        [role, leader, ballot.round, ballot.owner_word(), proposed.0, durable.0, chosen.0, executed.0, snapshot.0]
     }
 
     fn from_words(words: [u64; WORDS]) -> RingStatus {
-        let [role, leader, round, owner, proposed, durable, chosen, executed] = words;
+        let [role, leader, round, owner, proposed, durable, chosen, executed, snapshot] = words;
         let leader = (leader != 0).then_some(NodeId(leader as u16));
         let role = match role {
             2 => Role::Leader,
@@ -80,6 +83,7 @@ impl RingStatus {
             leader,
             ballot: Ballot::from_words(round, owner).unwrap_or(Ballot::ZERO),
             progress: Progress { proposed, durable, chosen, executed },
+            snapshot: Slot(snapshot),
         }
     }
 }
@@ -97,6 +101,7 @@ mod tests {
             leader: Some(NodeId(3)),
             ballot: Ballot { round: 9, node: NodeId(3), ..Ballot::ZERO },
             progress: Progress { proposed: Slot(4), durable: Slot(3), chosen: Slot(2), executed: Slot(1) },
+            snapshot: Slot(5),
         };
         cell.publish(&status);
         assert_eq!(cell.read(), status);
@@ -115,6 +120,7 @@ mod tests {
                 chosen: Slot(number),
                 executed: Slot(number),
             },
+            snapshot: Slot(number),
         };
         cell.publish(&status(0));
         let rounds = if cfg!(miri) { 50 } else { 20_000 };

@@ -46,6 +46,11 @@ impl<D: Disk> Unrecovered<D> {
         Ok(Unrecovered { disk, identity, options })
     }
 
+    /// Whose journal it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Reads every durable frame back, in order, and makes the journal ready to continue behind them.
     /// May block for as long as the device takes.
     ///

@@ -16,6 +16,16 @@ use crate::options::JournalOptions;
 const SPARE_RATIO: u64 = 4;
 
 impl<D: Disk> Journal<D> {
+    /// How often another segment was taken into use.
+    pub fn segments_entered(&self) -> u64 {
+        self.statistics.segments
+    }
+
+    /// The most that all its segments may take.
+    pub fn bytes_max(&self) -> u64 {
+        self.options.bytes_max
+    }
+
     /// Bytes of all its segments: with blocks, freed and not yet removed, ready for use.
     pub fn bytes(&self) -> u64 {
         self.truncation.bytes() + self.place.bytes_ahead(self.options.segment_bytes)

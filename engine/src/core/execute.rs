@@ -30,6 +30,9 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         match event {
             Event::Chosen { ring, slot, frame } => {
                 let index = self.replicas.find(ring).expect("only rings of this core report");
+                if self.replicas[index].is_reloading() {
+                    return self.replicas[index].wait_for_reload(slot, frame);
+                }
                 self.execute_slot(index, slot, &frame);
                 self.step(index, now, Input::Executed(slot));
             }
@@ -42,12 +45,11 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
                     self.statistics.retrievals_dropped += 1;
                 }
             }
-            // No ring of this core is truncated, so no peer's is either: there are no snapshots yet.
-            Event::SnapshotWanted { .. } => {}
+            Event::SnapshotWanted { ring, from, slot } => self.snapshot_wanted(ring, from, slot, now),
         }
     }
 
-    fn execute_slot(&mut self, index: usize, slot: Slot, frame: &Frame) {
+    pub(super) fn execute_slot(&mut self, index: usize, slot: Slot, frame: &Frame) {
         let replica = &mut self.replicas[index];
         self.statistics.slots_executed += 1;
         self.statistics.commands_executed += u64::from(frame.header().commands);

@@ -54,8 +54,14 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             self.statistics.frames_without_ring += 1;
             return;
         };
+        match kind {
+            Kind::SnapshotAsk => return self.piece_asked(from, &frame.header(), at),
+            Kind::SnapshotPiece => return self.piece_received(from, &frame, at),
+            _ => {}
+        }
         // Only what is appended needs room; the rest is a header's worth at the most (M1).
-        if matches!(kind, Kind::Accept | Kind::Learn) && !self.admit(frame.len()) {
+        let is_swamped = self.replicas[index].is_swamped();
+        if matches!(kind, Kind::Accept | Kind::Learn) && (is_swamped || !self.admit(frame.len())) {
             reach!(FRAME_WITHOUT_ROOM);
             self.statistics.frames_without_room += 1;
             return;
@@ -122,7 +128,10 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         }
         let mut work = 0;
         while let Some(index) = self.timers.expired(now) {
-            if self.replicas[index].deadline() <= now {
+            if self.replicas[index].is_reloading() {
+                // It leads nobody before it has its state; the end of the reload wakes it.
+                self.timers.schedule(index, now + self.options.ring.election_timeout);
+            } else if self.replicas[index].deadline() <= now {
                 self.step(index, now, Input::Tick);
                 work += 1;
             } else {

@@ -44,6 +44,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
                 let index = self.replicas.find(ring);
                 let _ = found.send(index.map(|index| self.replicas[index].status_cell()));
             }
+            Letter::Snapshot { ring } => self.ask_for_snapshot(ring, now),
+            Letter::HoldSnapshots { ring, is_held } => self.hold_snapshots(ring, is_held, now),
             Letter::Report(to) => {
                 let _ = to.send(self.report());
             }
@@ -88,8 +90,12 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             return Err(CreateError::Exists(ring));
         }
         let options = self.options.ring(ring);
-        let restoring = self.restoring.entry(ring).or_insert_with(|| Restoring::new(options));
-        restoring.attach(machine(), &mut RestoreRoom::new());
+        let snapshots = &mut self.snapshots;
+        let restoring =
+            self.restoring.entry(ring).or_insert_with(|| Restoring::undeclared(options, snapshots));
+        restoring
+            .attach(machine(), snapshots, &mut RestoreRoom::new())
+            .map_err(|error| CreateError::Restore { ring, why: error.to_string() })?;
         Ok(self.host(ring, now))
     }
 

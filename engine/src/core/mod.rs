@@ -19,10 +19,12 @@ mod replicas;
 mod restoring;
 mod retrieval;
 mod seal;
+mod snapshots;
 mod statistics;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod truncation;
 mod waiter;
 
 use std::collections::{HashMap, VecDeque};
@@ -39,8 +41,11 @@ pub use self::opening::{CoreOptions, CoreParts, RestoreError};
 pub(crate) use self::replicas::Replicas;
 use self::restoring::Restoring;
 use self::retrieval::Retrievals;
+use self::snapshots::Snapshots;
+pub use self::snapshots::{RestoreMachineError, SnapshotOptions};
 pub use self::statistics::{CoreReport, Statistics};
 use self::timers::Timers;
+use self::truncation::Truncation;
 pub(crate) use self::waiter::Waiter;
 use crate::clock::Clock;
 use crate::mailbox::MailboxReceiver;
@@ -68,6 +73,8 @@ pub struct Core<D: Disk, N: Network, C: Clock> {
     received: Vec<Received>,
     timers: Timers,
     retrievals: Retrievals,
+    snapshots: Snapshots,
+    truncation: Truncation,
     /// Changes places with the outbox's list.
     events: Vec<Event>,
     replies: Replies,
@@ -94,6 +101,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             return work;
         }
         work += self.expire(now);
+        work += self.save(now);
+        self.truncate(now);
         self.send_out(now);
         self.observe();
         work += self.execute(now);
@@ -114,12 +123,14 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let service = self.service.as_ref().map_or(Time::NEVER, |service| service.deadline());
         // Rings that take no part wait for nothing.
         let rings = if self.acquaintances.is_admitted() { self.timers.next() } else { Time::NEVER };
-        rings.min(self.network.deadline()).min(service).min(self.acquaintances.deadline())
+        let own = self.acquaintances.deadline().min(self.snapshots.deadline());
+        rings.min(self.network.deadline()).min(service).min(own)
     }
 
     /// Arranges that whatever happens from now on signals the eventfd. True when something waits already.
     pub fn prepare_park(&mut self) -> bool {
-        if self.over.is_some() || self.replicas.active_count() > 0 || !self.mailbox.is_empty() {
+        let has_work = self.replicas.active_count() > 0 || self.snapshots.is_busy();
+        if self.over.is_some() || has_work || !self.mailbox.is_empty() {
             return true;
         }
         self.network.prepare_park() || self.service.as_mut().is_some_and(|service| service.prepare_park())
@@ -215,6 +226,11 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             }
             let index = self.replicas.find(append.ring).expect("only rings of this core append");
             self.unwritten.push_back((append.lsn, index as u32));
+            let demand = &mut self.replicas[index].demand;
+            if demand.wrote(append.frame.len(), now) {
+                self.snapshots.schedule(index, demand);
+            }
+            self.snapshots.enqueue(index, demand, now);
         }
         self.admitted_bytes = 0;
         self.journal.submit();

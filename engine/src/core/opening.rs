@@ -6,15 +6,17 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use annulus_rings::{FramePool, Ignored, Lsn, NodeId, Outbox, RingId, RingOptions};
-use annulus_storage::{Disk, RecoverError, Unrecovered};
+use annulus_storage::{Disk, RecoverError, SnapshotError, Unrecovered, Vault};
 use annulus_transport::Network;
 
 use super::acquaintances::Acquaintances;
 use super::replicas::Replicas;
 use super::restoring::{RestoreRoom, Restoring};
 use super::retrieval::Retrievals;
+use super::snapshots::{RestoreMachineError, SnapshotOptions, Snapshots};
 use super::statistics::Statistics;
 use super::timers::Timers;
+use super::truncation::Truncation;
 use super::{BatchLimits, Core};
 use crate::clock::Clock;
 use crate::mailbox::MailboxReceiver;
@@ -41,6 +43,8 @@ pub struct CoreParts<D: Disk, N: Network, C: Clock> {
     pub clock: C,
     /// Its journal, not read yet.
     pub journal: Unrecovered<D>,
+    /// Its snapshots.
+    pub vault: Box<dyn Vault>,
     /// Its connections.
     pub network: N,
     /// Its clients on the core.
@@ -53,6 +57,20 @@ pub enum RestoreError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] RecoverError),
+    /// The snapshots cannot be read.
+    #[error("the snapshots cannot be read: {0}")]
+    Snapshots(#[from] SnapshotError),
+    /// A state machine takes no snapshot that it has written.
+    #[error(transparent)]
+    Machine(#[from] RestoreMachineError),
+    /// The journal begins behind the end of every snapshot that is sound.
+    #[error(
+        "ring {ring} cannot be restored: its journal was truncated below a snapshot that is missing or damaged, so it must not vote. Put the snapshots back, or repair this node from its peers"
+    )]
+    Gap {
+        /// The ring.
+        ring: RingId,
+    },
     /// A record that its ring cannot have written.
     #[error(
         "record {lsn} of ring {ring} was not written by this replica among these peers ({why}), so it must not vote: start it with the peers that it always had, and with the build that wrote it"
@@ -96,14 +114,13 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         mailbox: MailboxReceiver,
         vitals: Arc<Vitals>,
     ) -> Result<Core<D, N, C>, RestoreError> {
-        let CoreParts { options, clock, journal, network, service } = parts;
+        let CoreParts { options, clock, journal, vault, network, service } = parts;
+        let mut snapshots = Snapshots::open(vault, *journal.identity(), options.snapshots.clone())?;
         let mut room = RestoreRoom::new();
         let mut restoring: HashMap<RingId, Restoring> = HashMap::new();
         let declared_rings: Vec<RingId> = declared.iter().map(|(ring, _)| *ring).collect();
         for (ring, machine) in declared {
-            let mut declared = Restoring::new(options.ring(ring));
-            declared.attach(machine, &mut room);
-            restoring.insert(ring, declared);
+            restoring.insert(ring, Restoring::declared(options.ring(ring), machine, &mut snapshots)?);
         }
         let mut acquaintances = Acquaintances::new(&options.ring);
         let mut refused = None;
@@ -112,19 +129,18 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             let replayed = if frame.kind().is_of_core() {
                 acquaintances.replay(lsn, &frame.header())
             } else {
-                let restoring = restoring.entry(ring).or_insert_with(|| Restoring::new(options.ring(ring)));
-                restoring.replay(lsn, &frame, &mut room)
+                let undeclared = || Restoring::undeclared(options.ring(ring), &mut snapshots);
+                restoring.entry(ring).or_insert_with(undeclared).replay(lsn, &frame, &mut room)
             };
             if let Err(why) = replayed {
-                refused.get_or_insert(RestoreError::Record { lsn, ring, why });
+                refused.get_or_insert(refusal(lsn, ring, why));
             }
         })?;
         if let Some(refused) = refused {
             return Err(refused);
         }
         for (&ring, restoring) in &restoring {
-            let lsn = journal.appended();
-            restoring.bridged().map_err(|why| RestoreError::Record { lsn, ring, why })?;
+            restoring.bridged().map_err(|why| refusal(journal.appended(), ring, why))?;
         }
         let node = options.ring.node;
         let peers: Vec<NodeId> =
@@ -146,6 +162,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             received: Vec::new(),
             timers: Timers::default(),
             retrievals: Retrievals::default(),
+            snapshots,
+            truncation: Truncation::default(),
             events: Vec::new(),
             replies: Replies::default(),
             query_reply: Vec::new(),
@@ -166,8 +184,14 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     pub(crate) fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()> {
         self.journal.register_wake(eventfd)?;
         self.network.register_wake(eventfd)?;
+        self.snapshots.register_wake(eventfd)?;
         self.service.as_mut().map_or(Ok(()), |service| service.register_wake(eventfd))
     }
+}
+
+/// What is wrong with a record, or with the journal as a whole.
+fn refusal(lsn: Lsn, ring: RingId, why: Ignored) -> RestoreError {
+    if why == Ignored::Gap { RestoreError::Gap { ring } } else { RestoreError::Record { lsn, ring, why } }
 }
 
 impl CoreOptions {

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use annulus_rings::{Ballot, Frame, FramePool, NodeId, Ring, RingId, Role, Slot, Time};
+use annulus_rings::{Ballot, Cut, Frame, FramePool, NodeId, Ring, RingId, Role, Slot, Time};
 use annulus_rings::{invariant, mutant, reach, requires};
 
 use super::backlog::{Backlog, BatchLimits, Sealed};
-use super::executor::Executor;
+use super::executor::{Executor, SnapshotPiece};
+use super::snapshots::Demand;
 use super::waiter::Waiter;
+use crate::snapshot::SliceFailure;
 use crate::status::StatusCell;
-use crate::{Rejected, Replies, RingStatus};
+use crate::{Rejected, Replies, RestoreFailure, RingStatus, SnapshotStep};
 
 /// A ring as its core hosts it.
 pub(crate) struct Replica {
@@ -25,6 +27,12 @@ pub(crate) struct Replica {
     /// The time of the last batch that was sealed.
     sealed_time_ns: u64,
     status: Arc<StatusCell>,
+    /// Whether it is due for a snapshot.
+    pub(crate) demand: Demand,
+    /// Where the journal can be cut below each snapshot that is kept, oldest first.
+    cuts: VecDeque<Cut>,
+    /// While the state is being replaced: the chosen slots that wait until then.
+    waiting: Option<Vec<(Slot, Frame)>>,
     /// Something happened in this turn: the replica is in the core's list of active ones.
     pub(crate) active: bool,
 }
@@ -36,9 +44,16 @@ struct Flight {
     commands: u32,
 }
 
+/// Chosen slots that wait for a reload, at the most: then votes and lessons are refused (M1).
+const WAITING_SLOTS_MAX: usize = 1024;
+
 impl Replica {
     pub(crate) fn new(ring: Ring, executor: Executor, limits: BatchLimits) -> Replica {
+        let restored = ring.restored_cut();
         let replica = Replica {
+            demand: Demand::default(),
+            cuts: (restored.slot > Slot(0)).then_some(restored).into_iter().collect(),
+            waiting: None,
             role: ring.role(),
             ring,
             executor,
@@ -142,6 +157,80 @@ impl Replica {
         }
     }
 
+    /// Appends the next slice of a snapshot to `buffer`.
+    pub(crate) fn snapshot_slice(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        room_bytes: usize,
+    ) -> Result<SnapshotStep, SliceFailure> {
+        self.executor.snapshot_slice(buffer, room_bytes)
+    }
+
+    /// The snapshot that was being written is over.
+    pub(crate) fn give_up_snapshot(&mut self) {
+        self.executor.give_up_snapshot();
+    }
+
+    /// The replicated time of the last slot executed, ns since 1970.
+    pub(crate) fn time_ns(&self) -> u64 {
+        self.executor.time_ns()
+    }
+
+    /// Whether a snapshot holds everything that was executed.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.ring.progress().executed <= self.ring.snapshot()
+    }
+
+    /// A snapshot that allows this cut is kept, one of `kept_max`. Tells the cut below the oldest of them, once
+    /// there are so many.
+    pub(crate) fn keep_cut(&mut self, cut: Cut, kept_max: usize) -> Option<Cut> {
+        self.cuts.push_back(cut);
+        while self.cuts.len() > kept_max {
+            self.cuts.pop_front();
+        }
+        self.cuts.front().copied().filter(|_| self.cuts.len() == kept_max)
+    }
+
+    /// The state is a peer's from now on: only its own snapshot counts.
+    pub(crate) fn forget_cuts(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// The cut below the newest snapshot, if it would free something.
+    pub(crate) fn newest_cut(&self) -> Option<Cut> {
+        self.cuts.back().copied().filter(|cut| cut.lsn > self.ring.needed())
+    }
+
+    /// The state is replaced from now on: nothing is executed until [`end_reload`](Self::end_reload).
+    pub(crate) fn begin_reload(&mut self) {
+        self.waiting.get_or_insert_default();
+    }
+
+    /// Whether the state is being replaced, or was in part and waits for another snapshot.
+    pub(crate) fn is_reloading(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// A chosen slot waits until the state is replaced.
+    pub(crate) fn wait_for_reload(&mut self, slot: Slot, frame: Frame) {
+        self.waiting.get_or_insert_default().push((slot, frame));
+    }
+
+    /// Whether so much waits that nothing may be added.
+    pub(crate) fn is_swamped(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.len() >= WAITING_SLOTS_MAX)
+    }
+
+    /// Takes the next piece of the snapshot that replaces the state.
+    pub(crate) fn restore_piece(&mut self, piece: &SnapshotPiece<'_>) -> Result<(), RestoreFailure> {
+        self.executor.restore_piece(piece)
+    }
+
+    /// The state is replaced: what has waited.
+    pub(crate) fn end_reload(&mut self) -> Vec<(Slot, Frame)> {
+        self.waiting.take().unwrap_or_default()
+    }
+
     pub(crate) fn query(&self, query: &[u8], reply: &mut Vec<u8>) {
         self.executor.query(query, reply);
     }
@@ -156,6 +245,7 @@ impl Replica {
             leader: self.leader(),
             ballot: self.ring.ballot(),
             progress: self.ring.progress(),
+            snapshot: self.ring.snapshot(),
         }
     }
 

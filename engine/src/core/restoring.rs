@@ -2,18 +2,21 @@
 //!
 //! A ring that was declared before the start has its state machine already: slots are executed as they are
 //! read, and forgotten. One that is created later has not: its slots are kept until then. So declare rings
-//! with long journals.
+//! with long journals. Either begins with the newest snapshot that is sound.
 
 use annulus_rings::{
     Event, Frame, FramePool, Ignored, Lsn, Outbox, Recovering, Ring, RingOptions, Slot, Time,
 };
 
 use super::executor::Executor;
+use super::snapshots::{RestoreMachineError, Snapshots};
 use crate::{Replies, StateMachine};
 
 /// One ring of the journal.
 pub(crate) struct Restoring {
     recovering: Recovering,
+    /// The snapshot that it starts from covers every slot below.
+    base: Slot,
     /// Chosen slots that wait for the state machine.
     kept: Vec<(Slot, Frame)>,
     executor: Option<Executor>,
@@ -33,18 +36,52 @@ impl RestoreRoom {
 }
 
 impl Restoring {
-    pub(crate) fn new(options: RingOptions) -> Restoring {
-        Restoring { recovering: Recovering::new(options), kept: Vec::new(), executor: None }
+    /// A ring whose state machine is there already: it takes the newest snapshot, or an older one where that is
+    /// damaged.
+    ///
+    /// # Errors
+    /// The machine takes no snapshot.
+    pub(crate) fn declared(
+        options: RingOptions,
+        machine: Box<dyn StateMachine>,
+        snapshots: &mut Snapshots,
+    ) -> Result<Restoring, RestoreMachineError> {
+        let mut executor = Executor::new(machine);
+        let base = snapshots.restore(&options, &mut executor)?;
+        let recovering = Recovering::restored(options, base);
+        Ok(Restoring { recovering, base, kept: Vec::new(), executor: Some(executor) })
     }
 
-    /// Gives the ring its state machine: what was kept for it is executed.
-    pub(crate) fn attach(&mut self, machine: Box<dyn StateMachine>, room: &mut RestoreRoom) {
+    /// A ring whose state machine comes later.
+    pub(crate) fn undeclared(options: RingOptions, snapshots: &mut Snapshots) -> Restoring {
+        let base = snapshots.verify(&options);
+        Restoring { recovering: Recovering::restored(options, base), base, kept: Vec::new(), executor: None }
+    }
+
+    /// Gives the ring its state machine: it takes the snapshot that the ring starts from, and then executes what
+    /// was kept for it.
+    ///
+    /// # Errors
+    /// The machine takes no snapshot, or the snapshot was damaged since the start.
+    pub(crate) fn attach(
+        &mut self,
+        machine: Box<dyn StateMachine>,
+        snapshots: &mut Snapshots,
+        room: &mut RestoreRoom,
+    ) -> Result<(), RestoreMachineError> {
         let mut executor = Executor::new(machine);
+        snapshots.restore_at(self.recovering.options(), self.base, &mut executor)?;
         room.replies.reset(false);
         for (slot, frame) in self.kept.drain(..) {
             executor.execute(slot, &frame, &mut room.replies);
         }
         self.executor = Some(executor);
+        Ok(())
+    }
+
+    /// What the journal must keep of the ring.
+    pub(crate) fn needed(&self) -> Lsn {
+        self.recovering.needed()
     }
 
     /// Takes the next record of the ring.

@@ -33,6 +33,22 @@ pub struct Statistics {
     pub frames_without_room: u64,
     /// Read-backs for peers that were dropped because too many waited: they ask again.
     pub retrievals_dropped: u64,
+    /// Snapshots taken of rings of this core: durable, and read back.
+    pub snapshots_taken: u64,
+    /// Snapshots that failed: they are tried again.
+    pub snapshots_failed: u64,
+    /// Bytes of those that were taken.
+    pub snapshot_bytes_written: u64,
+    /// Snapshots of peers that were fetched whole.
+    pub snapshots_fetched: u64,
+    /// Bytes of pieces that came from peers.
+    pub snapshot_bytes_fetched: u64,
+    /// Fetches that were left because the peer fell silent; what came stays for the next.
+    pub snapshot_fetches_left: u64,
+    /// Bytes of pieces sent to peers.
+    pub snapshot_bytes_sent: u64,
+    /// Wishes for pieces that were dropped because others were at work: peers ask again.
+    pub snapshot_asks_dropped: u64,
     /// Times that the pool of frame buffers had to ask the allocator.
     pub pool_misses: u64,
     /// The journal's own.
@@ -56,6 +72,14 @@ impl Statistics {
         self.frames_unheard += other.frames_unheard;
         self.frames_without_room += other.frames_without_room;
         self.retrievals_dropped += other.retrievals_dropped;
+        self.snapshots_taken += other.snapshots_taken;
+        self.snapshots_failed += other.snapshots_failed;
+        self.snapshot_bytes_written += other.snapshot_bytes_written;
+        self.snapshots_fetched += other.snapshots_fetched;
+        self.snapshot_bytes_fetched += other.snapshot_bytes_fetched;
+        self.snapshot_fetches_left += other.snapshot_fetches_left;
+        self.snapshot_bytes_sent += other.snapshot_bytes_sent;
+        self.snapshot_asks_dropped += other.snapshot_asks_dropped;
         self.pool_misses += other.pool_misses;
         add_journal(&mut self.journal, &other.journal);
         add_network(&mut self.network, &other.network);
@@ -72,6 +96,9 @@ fn add_journal(sum: &mut JournalStatistics, other: &JournalStatistics) {
     sum.segment_waits += other.segment_waits;
     sum.preparation_failures += other.preparation_failures;
     sum.backlog_bytes_peak = sum.backlog_bytes_peak.max(other.backlog_bytes_peak);
+    sum.segments_removed += other.segments_removed;
+    sum.removal_failures += other.removal_failures;
+    sum.bytes += other.bytes;
     sum.retrievals += other.retrievals;
     sum.retrieved_bytes += other.retrieved_bytes;
     sum.retrieval_faults += other.retrieval_faults;

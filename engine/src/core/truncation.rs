@@ -8,7 +8,7 @@
 //! 2. A ring that has executed more than it has saved is saved.
 //! 3. A ring that is idle since writes what it still needs down again, a few frames, at the journal's end.
 
-use annulus_rings::{Input, Lsn, Time, reach};
+use annulus_rings::{Cut, Input, Lsn, Time, reach};
 use annulus_storage::Disk;
 use annulus_transport::Network;
 
@@ -18,19 +18,29 @@ use crate::clock::Clock;
 /// Rings that are helped at one look, so that no turn is long.
 const HELPED_MAX: usize = 256;
 
-/// When the journal was looked at last.
+/// When the journal was looked at last, and when it is looked at again.
 #[derive(Default)]
 pub(crate) struct Truncation {
     /// Segments that the journal had entered by then.
     segments: u64,
-    /// Somebody needs less than then.
-    has_news: bool,
+    /// Somebody needs less once this is durable, and somebody once the second is; 0: nobody.
+    awaited: (Lsn, Lsn),
 }
 
 impl Truncation {
-    /// A ring, or the core itself, may need less of the journal from now on.
-    pub(crate) fn news(&mut self) {
-        self.has_news = true;
+    /// Somebody needs less of the journal once `lsn` is durable.
+    fn awaits(&mut self, lsn: Lsn) {
+        self.awaited = (if self.awaited.0 == Lsn(0) { lsn } else { self.awaited.0 }, lsn);
+    }
+
+    /// Whether somebody needs less, now that `persisted` is durable.
+    fn has_news(&mut self, persisted: Lsn) -> bool {
+        let (first, last) = self.awaited;
+        let has_news = first > Lsn(0) && first <= persisted;
+        if has_news {
+            self.awaited = if last <= persisted { (Lsn(0), Lsn(0)) } else { (last, last) };
+        }
+        has_news
     }
 }
 
@@ -39,7 +49,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     pub(super) fn truncate(&mut self, now: Time) {
         let segments = self.journal.segments_entered();
         let has_entered = segments != std::mem::replace(&mut self.truncation.segments, segments);
-        if !std::mem::take(&mut self.truncation.has_news) && !has_entered {
+        if !self.truncation.has_news(self.journal.persisted()) && !has_entered {
             return;
         }
         let needed = self.needed();
@@ -54,7 +64,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let rings = self.replicas.iter_mut().map(|replica| replica.ring.needed());
         let restoring = self.restoring.values().map(|restoring| restoring.needed());
         let lowest = rings.chain(restoring).chain([self.acquaintances.needed()]).min();
-        lowest.unwrap_or(Lsn(0)).min(self.journal.appended().next())
+        lowest.unwrap_or(Lsn(0)).min(self.journal.persisted().next())
     }
 
     /// Asks those that hold the oldest part of the journal back to let go of it.
@@ -62,6 +72,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let oldest_part = Lsn(needed.0 + (self.journal.appended().0.saturating_sub(needed.0)) / 4);
         if self.acquaintances.needed() <= oldest_part {
             self.acquaintances.carry(&mut self.outbox);
+            self.truncation.awaits(self.outbox.appended());
         }
         let mut helped = 0;
         for index in 0..self.replicas.count() {
@@ -77,13 +88,34 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let replica = &mut self.replicas[index];
         if let Some(cut) = replica.newest_cut() {
             reach!(OLDER_SNAPSHOT_GIVEN_UP);
-            self.step(index, now, Input::Truncate(cut));
+            self.cut(index, cut, now);
         } else if !replica.is_saved() {
             replica.demand.ask();
             self.snapshots.enqueue(index, &mut self.replicas[index].demand, now);
         } else if replica.ring.can_carry() {
             reach!(IDLE_RING_CARRIED);
             self.step(index, now, Input::Carry);
+            self.truncation.awaits(self.outbox.appended());
         }
+    }
+
+    /// A snapshot of this core was published: the journal is cut below the oldest that is kept.
+    pub(super) fn cut_journal(&mut self, index: usize, cut: Cut, now: Time) {
+        if let Some(cut) = self.replicas[index].keep_cut(cut, self.options.snapshots.kept) {
+            self.cut(index, cut, now);
+        }
+    }
+
+    /// The state of a ring is a peer's: the journal below its snapshot is of no use.
+    pub(super) fn installed(&mut self, index: usize) {
+        let cut = self.replicas[index].ring.cut(&self.outbox);
+        self.replicas[index].forget_cuts();
+        self.replicas[index].keep_cut(cut, self.options.snapshots.kept);
+        self.truncation.awaits(self.outbox.appended());
+    }
+
+    fn cut(&mut self, index: usize, cut: Cut, now: Time) {
+        self.step(index, now, Input::Truncate(cut));
+        self.truncation.awaits(self.outbox.appended());
     }
 }

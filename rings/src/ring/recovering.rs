@@ -73,6 +73,16 @@ impl Recovering {
         Ok(())
     }
 
+    /// What the ring is.
+    pub fn options(&self) -> &RingOptions {
+        &self.ring.options
+    }
+
+    /// Everything of this ring below that position may be freed.
+    pub fn needed(&self) -> Lsn {
+        self.ring.needed()
+    }
+
     /// The state machine has executed every slot up to and including `slot`.
     pub fn executed(&mut self, slot: Slot) {
         self.ring.executed(slot);

@@ -1,8 +1,13 @@
 //! Whether a ring is due for a snapshot.
 
+use std::time::Duration;
+
 use annulus_rings::Time;
 
 use super::SnapshotOptions;
+
+/// After a snapshot failed, the next one is not tried before.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What speaks for a snapshot of one ring, and what against it.
 #[derive(Default)]
@@ -17,15 +22,19 @@ pub(crate) struct Demand {
     is_held: bool,
     /// The state machine cannot write one.
     is_unsupported: bool,
+    /// The last one failed: not before.
+    retry: Option<Time>,
     /// It stands in the queue.
     pub(super) is_queued: bool,
 }
 
 impl Demand {
-    /// The ring wrote `bytes` to the journal.
-    pub(crate) fn wrote(&mut self, bytes: usize, now: Time) {
+    /// The ring wrote `bytes` to the journal. True for the first ones since the last snapshot.
+    pub(crate) fn wrote(&mut self, bytes: usize, now: Time) -> bool {
+        let is_first = self.since.is_none();
         self.log_bytes += bytes as u64;
         self.since.get_or_insert(now);
+        is_first
     }
 
     /// One is wanted now: by the application, or because the journal needs room.
@@ -50,7 +59,7 @@ impl Demand {
 
     /// Whether one is due.
     pub(crate) fn is_due(&self, now: Time, options: &SnapshotOptions) -> bool {
-        if self.is_refused() {
+        if self.is_refused() || self.retry.is_some_and(|retry| now < retry) {
             return false;
         }
         let is_old = |interval| self.since.is_some_and(|since| now >= since + interval);
@@ -59,19 +68,22 @@ impl Demand {
 
     /// When one may become due without anything else happening.
     pub(crate) fn deadline(&self, options: &SnapshotOptions) -> Time {
-        let (Some(since), Some(interval)) = (self.since, options.interval) else { return Time::NEVER };
-        if self.is_refused() { Time::NEVER } else { since + interval }
+        if self.is_refused() {
+            return Time::NEVER;
+        }
+        let by_time = self.since.zip(options.interval).map(|(since, interval)| since + interval);
+        self.retry.or(by_time).unwrap_or(Time::NEVER)
     }
 
     /// One begins: what is written from now on speaks for the next.
     pub(crate) fn begun(&mut self) {
-        (self.log_bytes, self.since, self.is_asked) = (0, None, false);
+        (self.log_bytes, self.since, self.is_asked, self.retry) = (0, None, false, None);
     }
 
-    /// It failed: it is asked for again.
+    /// It failed: it is asked for again, after a while.
     pub(crate) fn failed(&mut self, now: Time) {
         self.is_asked = true;
-        self.since = Some(now);
+        self.retry = Some(now + RETRY_INTERVAL);
     }
 }
 
@@ -103,6 +115,15 @@ mod tests {
         assert!(!demand.is_due(Time(1_000), &OPTIONS));
         demand.ask();
         assert!(demand.is_due(Time(0), &OPTIONS));
+    }
+
+    #[test]
+    fn a_snapshot_that_failed_is_tried_again_after_a_while() {
+        let mut demand = Demand::default();
+        demand.failed(Time(7));
+        let retry = Time(7) + RETRY_INTERVAL;
+        assert_eq!(demand.deadline(&OPTIONS), retry);
+        assert!(!demand.is_due(Time(retry.0 - 1), &OPTIONS) && demand.is_due(retry, &OPTIONS));
     }
 
     #[test]
