@@ -91,6 +91,7 @@ contracts! {
     L5 "reply-after-apply" false;
     L7 "rejected-means-never" false;
     T2 "order" true;
+    T4 "snapshot-complete" false;
     T5 "catch-up-chosen-only" false;
     T6 "recovery-idempotent" false;
     T7 "stale-completion" false;
