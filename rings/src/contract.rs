@@ -93,6 +93,7 @@ contracts! {
     T1 "drop-below-durable-snapshot" true;
     T2 "order" true;
     T3 "install-atomic" true;
+    T4 "snapshot-complete" false;
     T5 "catch-up-chosen-only" false;
     T6 "recovery-idempotent" false;
     T7 "stale-completion" false;

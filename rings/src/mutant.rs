@@ -144,6 +144,11 @@ mutants! {
         SPACE_BOUND_IGNORED "M1" "the textbook";
         OLDEST_VOTE_READ_BACK "T5" "the textbook";
         QUEUE_UNRESERVED "M2" "the textbook";
+        SNAPSHOT_HEADER_UNVERIFIED "T4" "Azure RSL (35)";
+        SNAPSHOT_NOT_READ_BACK "T4" "the textbook";
+        SNAPSHOT_PUBLISHED_UNSYNCED "T4" "the textbook";
+        SNAPSHOT_RESUMED_UNVERIFIED "T4" "the textbook";
+        OLDER_SNAPSHOT_PREFERRED "T2" "Zeebe #3573 (27)";
     }
     engine {
         SEALED_REJECTED "L7" "the textbook";

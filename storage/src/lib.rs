@@ -8,6 +8,11 @@
 //! A [`DataDir`] says whose files these are and keeps other processes out. [`Unrecovered::recover`]
 //! reads a journal back, tells a torn tail from lost history, and gives a [`Journal`] that can be
 //! appended to. [`JournalInspector`] looks at one without touching it.
+//!
+//! Beside its journal a core has a [`Vault`] with the snapshots of its rings: [`FileVault`], [`MemoryVault`]
+//! (volatile), or a simulated one. [`SnapshotWriting`] fills one, [`SnapshotReceiving`] takes one from a peer
+//! that [`SnapshotSending`] sends it, [`SnapshotReading`] reads one, and a [`SnapshotShelf`] says which there
+//! are. The module `snapshot` shows how a core drives them.
 #![deny(unsafe_code)]
 
 mod block;
@@ -42,6 +47,7 @@ mod retrieval;
 mod segment;
 mod segment_files;
 mod space;
+mod snapshot;
 mod statistics;
 mod superblock;
 mod truncation;
@@ -68,5 +74,12 @@ pub use recovery::Unrecovered;
 pub use retrieval::Retrieved;
 pub use segment::{FIRST_BLOCK_OFFSET, SegmentHeader};
 pub use segment_files::SegmentFiles;
+pub use snapshot::{
+    Expected, FileVault, MemoryVault, RECORD_BYTES_MAX, RefusedSnapshot, SNAPSHOT_HEADER_BYTES,
+    SNAPSHOT_VERSION, ShelvedSnapshot, SnapshotConfiguration, SnapshotDecoder, SnapshotError, SnapshotExtent,
+    SnapshotHeader, SnapshotName, SnapshotPart, SnapshotPiece, SnapshotReading, SnapshotReceiving,
+    SnapshotRecords, SnapshotSending, SnapshotShelf, SnapshotWriting, Vault, VaultAnswer, VaultCompletion,
+    VaultFile, VaultFiles, VaultOperation, VaultState, WritingStage, read_snapshot,
+};
 pub use statistics::JournalStatistics;
 pub use superblock::{DATA_VERSION, Superblock};

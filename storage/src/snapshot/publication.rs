@@ -1,0 +1,122 @@
+//! From the last byte written to a snapshot that counts: sync, read back, verify, publish.
+
+use annulus_rings::{mutant, requires};
+
+use super::block::SnapshotExtent;
+use super::decoder::SnapshotPart;
+use super::errands::Errands;
+use super::error::SnapshotError;
+use super::header::{Expected, SnapshotHeader};
+use super::reading::SnapshotReading;
+use super::vault::{Vault, VaultAnswer, VaultCompletion, VaultOperation, VaultState};
+
+/// Publishes a partial file that was written to its end.
+pub(crate) struct Publication {
+    header: SnapshotHeader,
+    written: SnapshotExtent,
+    is_synced: bool,
+    stage: Stage,
+}
+
+enum Stage {
+    Syncing,
+    Verifying(Box<SnapshotReading>),
+    Publishing,
+}
+
+impl Publication {
+    /// Starts behind the last write.
+    pub(crate) fn begin(
+        vault: &mut impl Vault,
+        errands: &mut Errands,
+        header: SnapshotHeader,
+        written: SnapshotExtent,
+    ) -> Publication {
+        let mut publication = Publication { header, written, is_synced: false, stage: Stage::Syncing };
+        if mutant!(SNAPSHOT_PUBLISHED_UNSYNCED) {
+            publication.publish(vault, errands, &written);
+        } else {
+            errands.submit(vault, VaultOperation::Sync { name: publication.header.name() });
+        }
+        publication
+    }
+
+    /// Whether the file is being read back.
+    pub(crate) fn is_verifying(&self) -> bool {
+        matches!(self.stage, Stage::Verifying(_))
+    }
+
+    /// Whether it is about to get its name.
+    pub(crate) fn is_publishing(&self) -> bool {
+        matches!(self.stage, Stage::Publishing)
+    }
+
+    /// Takes the completion of what was asked last. True when the snapshot is published.
+    pub(crate) fn on(
+        &mut self,
+        vault: &mut impl Vault,
+        errands: &mut Errands,
+        completion: VaultCompletion,
+    ) -> Result<bool, SnapshotError> {
+        match &mut self.stage {
+            Stage::Syncing => {
+                completion.result.map_err(SnapshotError::io("syncing a snapshot"))?;
+                self.is_synced = true;
+                if mutant!(SNAPSHOT_NOT_READ_BACK) {
+                    let written = self.written;
+                    self.publish(vault, errands, &written);
+                    return Ok(false);
+                }
+                let (name, own) = (self.header.name(), Expected::Own(self.header.identity));
+                let reading = SnapshotReading::begin(vault, errands.token(), name, VaultState::Partial, own);
+                errands.began_elsewhere();
+                self.stage = Stage::Verifying(Box::new(reading));
+                Ok(false)
+            }
+            Stage::Verifying(reading) => {
+                reading.on(completion);
+                self.verify(vault, errands)?;
+                Ok(false)
+            }
+            Stage::Publishing => {
+                let answer = completion.result.map_err(SnapshotError::io("publishing a snapshot"))?;
+                Ok(matches!(answer, VaultAnswer::Published))
+            }
+        }
+    }
+
+    /// Verifies what the last read brought.
+    fn verify(&mut self, vault: &mut impl Vault, errands: &mut Errands) -> Result<(), SnapshotError> {
+        let Stage::Verifying(reading) = &mut self.stage else { return Ok(()) };
+        loop {
+            match reading.advance(vault)? {
+                SnapshotPart::Header | SnapshotPart::Block => {}
+                SnapshotPart::More => {
+                    errands.began_elsewhere();
+                    return Ok(());
+                }
+                SnapshotPart::End => break,
+            }
+        }
+        let (header, read_back) = (reading.header().cloned(), *reading.verified());
+        if header.as_ref() != Some(&self.header) || read_back != self.written {
+            return Err(SnapshotError::NotWhatWasWritten);
+        }
+        self.publish(vault, errands, &read_back);
+        Ok(())
+    }
+
+    /// Gives the file its name, which says that it is whole.
+    fn publish(&mut self, vault: &mut impl Vault, errands: &mut Errands, verified: &SnapshotExtent) {
+        requires!(T4, self.is_synced);
+        requires!(T4, *verified == self.written && self.has_been_read());
+
+        errands.submit(vault, VaultOperation::Publish { name: self.header.name() });
+        self.stage = Stage::Publishing;
+    }
+
+    /// Whether the file was read back to its end.
+    fn has_been_read(&self) -> bool {
+        matches!(&self.stage, Stage::Verifying(reading) if *reading.verified() == self.written)
+    }
+}
