@@ -92,8 +92,15 @@ mod tests {
         (0..100).for_each(|number| make(number).unwrap());
         let begun = Barrier::new(2);
         thread::scope(|scope| {
-            scope
-                .spawn(|| (100..).take_while(|_| Instant::now() < until).for_each(|number| _ = make(number)));
+            scope.spawn(|| {
+                begun.wait();
+                let mut number = 100;
+                while Instant::now() < until {
+                    let _ = make(number);
+                    number += 1;
+                }
+            });
+            begun.wait();
             drop(Departure { journals: vec![journal.clone()] });
         });
         assert!(!journal.exists());
