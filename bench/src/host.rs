@@ -1,6 +1,5 @@
 //! A replica process: one engine per node that it hosts, answering questions over standard input.
 
-use std::fs;
 use std::io::{self, BufRead};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +15,7 @@ use crate::control::{
     self, Answer, Event, HostPlan, Line, LoadPlan, LoadResult, NodeCount, NodeRings, Request, RingState,
     Stage,
 };
+use crate::departure::Departure;
 use crate::embedded::{Desk, Embedded, EmbeddedResult};
 use crate::ledger::Ledger;
 use crate::meter::{Meter, Window};
@@ -32,35 +32,29 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Hosts replicas until standard input ends.
 pub(crate) fn main() -> Result<(), String> {
+    // Nobody may be reading: a line that cannot be written is lost, rather than told by a panic of the thread
+    // that logs, which would be a core or this one.
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .log_internal_errors(false)
         .init();
     let mut input = io::stdin().lock();
     let plan: HostPlan = control::hear(&mut input)
         .map_err(|error| error.to_string())?
         .ok_or("a replica process is started by `annulus-bench run`, not by hand")?;
+    let _departure = Departure::of(&plan);
     match Host::start(&plan) {
         Ok(host) => {
             control::tell(Event::Ready);
-            let served = host.serve(&mut input).map_err(|error| error.to_string());
-            clear_up(&plan);
-            served
+            host.serve(&mut input).map_err(|error| error.to_string())
         }
         Err(message) => {
             control::tell(Event::Failed(message.clone()));
+            // Whoever is told ends this process, and removes the journals, unless he is gone.
+            let _ = io::copy(&mut input, &mut io::sink());
             Err(message)
         }
-    }
-}
-
-/// Standard input ended, so whoever started this process is gone, by Ctrl-C perhaps: nobody else removes
-/// the journals. The last to leave removes the directory around them.
-fn clear_up(plan: &HostPlan) {
-    for &id in &plan.hosted {
-        let data_dir = &plan.nodes[usize::from(id) - 1].data_dir;
-        let _ = fs::remove_dir_all(data_dir);
-        let _ = data_dir.parent().map(fs::remove_dir);
     }
 }
 

@@ -13,6 +13,7 @@ mod command;
 mod configuration;
 mod contracts;
 mod control;
+mod departure;
 mod embedded;
 mod environment;
 mod floor;
@@ -37,6 +38,7 @@ mod session;
 mod verification;
 mod wire;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -62,7 +64,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(message) => {
-            eprintln!("annulus-bench: {message}");
+            // A child complains to its parent, who may be gone.
+            let _ = writeln!(io::stderr(), "annulus-bench: {message}");
             ExitCode::FAILURE
         }
     }

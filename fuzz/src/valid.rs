@@ -13,25 +13,6 @@ pub(crate) const RING: RingId = RingId(1);
 /// The configuration of the members 1, 2 and 3.
 pub(crate) const CONFIGURATION: ConfigurationId = ConfigurationId(1);
 
-/// Every kind, by its number less one.
-pub(crate) const KINDS: [Kind; 15] = [
-    Kind::Hello,
-    Kind::Ping,
-    Kind::PreVote,
-    Kind::PreVoted,
-    Kind::Prepare,
-    Kind::Promise,
-    Kind::Accept,
-    Kind::Accepted,
-    Kind::Refused,
-    Kind::BelowFloor,
-    Kind::Heartbeat,
-    Kind::Heard,
-    Kind::Fetch,
-    Kind::Learn,
-    Kind::Mark,
-];
-
 /// The ballot of a node.
 pub(crate) fn ballot(round: u64, node: u16) -> Ballot {
     Ballot { round, node: NodeId(node), incarnation: Incarnation(1) }

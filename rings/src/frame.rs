@@ -90,38 +90,35 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, by its number.
+    pub const ALL: [Kind; 22] = [
+        Kind::Hello,
+        Kind::Ping,
+        Kind::PreVote,
+        Kind::PreVoted,
+        Kind::Prepare,
+        Kind::Promise,
+        Kind::Accept,
+        Kind::Accepted,
+        Kind::Refused,
+        Kind::BelowFloor,
+        Kind::Heartbeat,
+        Kind::Heard,
+        Kind::Fetch,
+        Kind::Learn,
+        Kind::Mark,
+        Kind::Announce,
+        Kind::Acquainted,
+        Kind::Admitted,
+        Kind::Base,
+        Kind::Truncated,
+        Kind::SnapshotAsk,
+        Kind::SnapshotPiece,
+    ];
+
     /// The kind of a number, if it names one.
     pub fn from_u8(number: u8) -> Option<Kind> {
-        use Kind::{
-            Accept, Accepted, Acquainted, Admitted, Announce, Base, BelowFloor, Fetch, Heard, Heartbeat,
-            Hello, Learn, Mark, Ping, PreVote, PreVoted, Prepare, Promise, Refused, SnapshotAsk,
-            SnapshotPiece, Truncated,
-        };
-        const KINDS: [Kind; 22] = [
-            Hello,
-            Ping,
-            PreVote,
-            PreVoted,
-            Prepare,
-            Promise,
-            Accept,
-            Accepted,
-            Refused,
-            BelowFloor,
-            Heartbeat,
-            Heard,
-            Fetch,
-            Learn,
-            Mark,
-            Announce,
-            Acquainted,
-            Admitted,
-            Base,
-            Truncated,
-            SnapshotAsk,
-            SnapshotPiece,
-        ];
-        KINDS.into_iter().find(|kind| *kind as u8 == number)
+        Kind::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 
     /// Whether frames of this kind are a core's own: they name no ring, and no ring ever sees them.

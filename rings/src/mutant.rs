@@ -10,6 +10,9 @@
 #[cfg(all(feature = "mutants", not(debug_assertions)))]
 compile_error!("the feature `mutants` makes wrong steps possible: it is for debug and test builds");
 
+/// Whether this build has the wrong steps, so that a mutant can live.
+pub const IS_BUILT: bool = cfg!(feature = "mutants");
+
 /// A wrong step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mutant {

@@ -1,7 +1,12 @@
 //! Mistakes that other engines made, by their row in the project's fault matrix, and what stands for each
 //! here: mutants, whose origin names the row, or why there can be none yet.
 
+use std::env;
+
 use annulus_rings::mutant::{self, Mutant};
+
+/// The variable of the environment that names the mutant that lives.
+pub const ALIVE: &str = "ANNULUS_MUTANT";
 
 /// A mistake.
 pub struct Row {
@@ -21,6 +26,42 @@ impl Row {
         let number = self.number;
         mutant::ALL.iter().filter(move |mutant| numbers(mutant.origin).any(|other| other == number))
     }
+}
+
+/// The mutant that the environment brings to life, if any.
+///
+/// # Errors
+/// It names none, or this build has none: whoever asked for a mutant must not see the right code pass.
+pub fn alive() -> Result<Option<&'static Mutant>, String> {
+    named(&env::var_os(ALIVE).unwrap_or_default().to_string_lossy(), mutant::IS_BUILT)
+}
+
+fn named(name: &str, is_built: bool) -> Result<Option<&'static Mutant>, String> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let Some(mutant) = mutant_of(name) else {
+        return Err(format!(
+            "{ALIVE}={name} names no mutant: unset it, or choose one of those that `{} list` shows",
+            with_mutants("mutants")
+        ));
+    };
+    if !is_built {
+        return Err(format!(
+            "{ALIVE}={name} has no effect in this build: unset it, or build with `--profile test --features mutants`"
+        ));
+    }
+    Ok(Some(mutant))
+}
+
+/// The mutant of a name.
+pub fn mutant_of(name: &str) -> Option<&'static Mutant> {
+    mutant::ALL.iter().find(|mutant| mutant.name == name)
+}
+
+/// How a program of this crate is run in a build that has mutants, as far as its arguments.
+pub fn with_mutants(program: &str) -> String {
+    format!("cargo run --profile test -p annulus-tests --features mutants --bin {program} --")
 }
 
 /// The numbers in parentheses in a mutant's origin.
@@ -84,4 +125,23 @@ rows! {
     35 "Azure RSL" "the checkpoint header's checksum is read, never verified";
     36 "Azure RSL" "a message length below the header size underflows"
         "a frame's length is that of its payload alone: nothing is subtracted from it";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mutant_that_cannot_live_is_refused() {
+        let name = mutant::ALL[0].name;
+        assert_eq!(named("", false), Ok(None));
+        assert_eq!(named(name, true), Ok(Some(&mutant::ALL[0])));
+        let refused = named(name, false).unwrap_err();
+        assert!(refused.contains("--profile test --features mutants"), "{refused}");
+        let refused = named("FIRST_REPORT", true).unwrap_err();
+        assert!(
+            refused.contains("names no mutant") && refused.contains("--bin mutants -- list"),
+            "{refused}"
+        );
+    }
 }

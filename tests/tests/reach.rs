@@ -75,6 +75,16 @@ fn the_table_of_what_is_reached_names_every_place() {
     );
 }
 
+#[test]
+fn the_list_of_contracts_says_which_run_was_counted() {
+    let repository = Repository::open();
+    let listing = repository.text("tools/src/contracts.rs").unwrap_or_default();
+    assert!(
+        listing.contains(&format!("seeds 1 to {SEEDS_BLESSED} of")),
+        "tools/src/contracts.rs names other seeds"
+    );
+}
+
 /// Every assertion and every mark of a rare place, the contracts first.
 fn places(repository: &Repository) -> Vec<Assertion> {
     let mut places = repository.assertions();

@@ -4,6 +4,8 @@
 mod contracts;
 mod journal;
 
+use std::fmt;
+use std::io::{self, BufWriter, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -65,15 +67,13 @@ fn main() -> ExitCode {
             if json {
                 print_json(&contracts);
             } else {
-                print!("{contracts}");
+                say(&contracts);
             }
             ExitCode::SUCCESS
         }
-        Command::Journal(JournalCommand::Inspect(target)) => {
-            survey(&target, |survey| print!("{survey}"), print_json)
-        }
+        Command::Journal(JournalCommand::Inspect(target)) => survey(&target, say, print_json),
         Command::Journal(JournalCommand::Verify(target)) => {
-            survey(&target, |survey| print!("{}", survey.verdicts()), |survey| print_json(&survey.verdicts()))
+            survey(&target, |survey| say(&survey.verdicts()), |survey| print_json(&survey.verdicts()))
         }
     }
 }
@@ -97,5 +97,12 @@ fn survey(target: &Target, text: impl Fn(&Survey), json: impl Fn(&Survey)) -> Ex
 }
 
 fn print_json(value: &impl Serialize) {
-    println!("{}", serde_json::to_string_pretty(value).expect("a report has only plain fields"));
+    let text = serde_json::to_string_pretty(value).expect("a report has only plain fields");
+    say(&format_args!("{text}\n"));
+}
+
+/// Prints a report, unless whoever reads along has read enough.
+fn say(report: &impl fmt::Display) {
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    let _ = write!(stdout, "{report}").and_then(|()| stdout.flush());
 }

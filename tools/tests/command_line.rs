@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use annulus_rings::frame::HEADER_BYTES;
@@ -101,6 +101,18 @@ fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
+fn who_reads_along_may_stop_reading() {
+    for arguments in [&["contracts"][..], &["contracts", "--json"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut tool = command.spawn().expect("the tool starts");
+        drop(tool.stdout.take());
+        let output = tool.wait_with_output().expect("the tool ends");
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
 fn contracts_are_listed_with_where_they_are_asserted() {
     let listed = annulus(&["contracts"]);
     assert!(listed.status.success());
@@ -114,6 +126,7 @@ fn contracts_are_listed_with_where_they_are_asserted() {
         gate["asserted"].as_array().unwrap().iter().any(|place| place["file"] == "rings/src/acceptor.rs")
     );
     assert!(gate["reached"].as_u64().unwrap() > 0);
+    assert!(listed["reached_by"].as_str().unwrap().contains("seeds"));
     assert!(!gate["fails"][0]["place"].as_str().unwrap().is_empty());
     let holes = listed["places"].as_array().unwrap().iter().find(|place| place["name"] == "HOLE_FILLED");
     assert!(holes.unwrap()["reached"].as_u64().unwrap() > 0);

@@ -197,6 +197,7 @@ impl Acquaintances {
         if !is_new {
             // What it sent before it went is still heard: it is the disk that it was.
             peer.is_connected = state.is_connected();
+            self.has_changed = true;
             return;
         }
         let incarnation = match state.status {
@@ -348,6 +349,7 @@ impl Acquaintances {
             self.admission = Admission::Writing(lsn);
             self.needed.get_or_insert(lsn);
             self.awaits_write = true;
+            self.has_changed = true;
         }
     }
 
@@ -450,12 +452,14 @@ impl Acquaintances {
 
     fn tell(&self) -> String {
         let mut notices: Vec<String> = self.peers.iter().filter_map(refusal).collect();
-        if !self.is_admitted() {
+        if self.admission == Admission::Waiting {
+            let one_is_missing = self.peers.iter().any(|peer| !peer.is_connected);
             notices.push(format!(
-                "this disk is fresh: it takes no part before {} of {} peers know it, and {} do; start the others",
+                "this disk is fresh: it takes no part before {} of {} peers know it, and {} do{}",
                 self.vouchers_needed(),
                 self.peers.len(),
-                self.vouchers()
+                self.vouchers(),
+                if one_is_missing { "; start the others" } else { "" }
             ));
         }
         notices.join("; ")

@@ -270,6 +270,32 @@ fn a_wiped_disk_is_refused_and_stops_before_it_has_taken_part() {
 }
 
 #[test]
+fn the_notice_of_a_fresh_disk_asks_for_the_others_only_while_one_is_away() {
+    let mut world = World::new(&[1, 2, 3], 3);
+    let asks = |world: &mut World| {
+        world.meet(1);
+        let notice = world.node(1).acquaintances.news()?;
+        (!notice.is_empty()).then(|| notice.ends_with("start the others"))
+    };
+    assert_eq!(asks(&mut world), Some(true), "nobody is there");
+    world.connect_all();
+    assert_eq!(asks(&mut world), Some(false), "all are there, and must only get acquainted");
+    world.node(1).states[1].status = PeerStatus::Disconnected;
+    assert_eq!(asks(&mut world), Some(true), "one went away");
+    world.connect(1, 3);
+    assert_eq!(asks(&mut world), Some(false));
+    // Everybody knows everybody; the record of that is not durable yet.
+    for _ in 0..3 {
+        world.talk().unwrap();
+        (2..=3).for_each(|id| world.sync(id));
+        world.now = world.now + Duration::from_millis(200);
+    }
+    world.talk().unwrap();
+    assert!(!world.is_admitted(1), "it is being written down");
+    assert_eq!(world.node(1).acquaintances.news(), Some(""), "and nobody need do anything");
+}
+
+#[test]
 fn an_old_copy_of_a_disk_is_refused_and_stops() {
     let mut world = World::settled(3);
     let copied = world.node(3).durable;

@@ -23,7 +23,7 @@ fn run(input: &[u8]) {
     let mut bytes = if mode & 0x80 != 0 {
         script.rest().to_vec()
     } else {
-        let kind = valid::KINDS[usize::from(mode & 0x3f) % valid::KINDS.len()];
+        let kind = Kind::ALL[usize::from(mode & 0x3f) % Kind::ALL.len()];
         let mut bytes = valid::of_kind(kind, 1, 3).as_bytes().to_vec();
         Edits::next(&mut script, 16).apply(&mut bytes, &[0, 64, HEADER_BYTES, 2 * HEADER_BYTES]);
         bytes

@@ -29,7 +29,7 @@ struct Stage {
 
 /// Every kind of a member to a ring that it may lie to, and votes and lessons of others to one that leads.
 fn beginnings() -> Vec<Vec<u8>> {
-    let kinds = 0..valid::KINDS.len() as u8;
+    let kinds = 0..Kind::ALL.len() as u8;
     let of_members = kinds.flat_map(|kind| [vec![0, kind, 0], vec![1, kind, 1]]);
     of_members.chain([vec![2, 6, 0], vec![2, 6, 3], vec![3, 13, 2]]).collect()
 }
@@ -37,7 +37,7 @@ fn beginnings() -> Vec<Vec<u8>> {
 fn run(input: &[u8]) {
     let mut script = Script::new(input);
     let (state, kind) = (script.byte() % 4, script.byte());
-    let kind = valid::KINDS[usize::from(kind) % valid::KINDS.len()];
+    let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];
     let sender = [1, 3, 2, 4][usize::from(script.byte()) % 4];
     let mut stage = Stage::new();
     let round = match state {

@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annulus_rings::Kind;
 use annulus_tests::explore::{Bounds, Report, TEACHING, UNNEEDED, explore_and_tell};
+use annulus_tests::output::{complain, say, say_who_is_alive};
 use clap::{Parser, ValueEnum};
 use indicatif::ProgressBar;
 
@@ -31,12 +32,17 @@ struct Arguments {
     #[arg(long, default_value = "unneeded")]
     lost: Lost,
     /// Distinct states after which the search stops.
-    #[arg(long, default_value_t = 1_000_000)]
-    states: usize,
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    states: u64,
     /// Minutes after which the search stops.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MINUTES_MAX))]
     minutes: Option<u64>,
 }
+
+/// A year.
+const MINUTES_MAX: u64 = 366 * 24 * 60;
+/// How often a line tells how far the search is where no bar can.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Kinds of letters that are always lost.
 #[derive(Clone, Copy, ValueEnum)]
@@ -61,6 +67,9 @@ impl Lost {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(misused) = say_who_is_alive() {
+        return misused;
+    }
     let bounds = Bounds {
         slots: arguments.slots,
         candidates: usize::from(arguments.candidates),
@@ -68,22 +77,27 @@ fn main() -> ExitCode {
         restarts: arguments.restarts,
         retain_bytes: arguments.retain_bytes,
         lost: arguments.lost.kinds(),
-        states_max: arguments.states,
+        states_max: usize::try_from(arguments.states).unwrap_or(usize::MAX),
         time_max: arguments.minutes.map_or(Duration::MAX, |minutes| Duration::from_secs(60 * minutes)),
     };
     let bar = ProgressBar::new_spinner();
+    let mut told = Instant::now();
     let found = explore_and_tell(bounds, |Report { states, depth, .. }| {
         bar.set_message(format!("{states} states, depth {depth}"));
         bar.tick();
+        if bar.is_hidden() && told.elapsed() >= TELL_INTERVAL {
+            told = Instant::now();
+            complain(format_args!("{states} states, depth {depth}"));
+        }
     });
     bar.finish_and_clear();
     match found {
         Ok(report) => {
-            println!("{report}");
+            say(format_args!("{report}"));
             ExitCode::SUCCESS
         }
         Err(counterexample) => {
-            println!("{counterexample}");
+            say(format_args!("{counterexample}"));
             ExitCode::FAILURE
         }
     }

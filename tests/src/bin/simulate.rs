@@ -6,8 +6,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::io::{self, Write as _};
 use std::panic;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use annulus_tests::output::{say, say_who_is_alive};
 use annulus_tests::reach::Reached;
 use annulus_tests::simulator::{Failure, Plan, Reduction, Summary, play, play_reduced};
 use clap::Parser;
@@ -22,15 +21,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Plays whole clusters of the shipped engine on simulated disks, networks and clocks, and checks every step.
 #[derive(Parser)]
+#[command(
+    after_help = "Environment:\n  ANNULUS_MUTANT=NAME  Takes a wrong step on purpose, in a build with `--features mutants`; \
+                        `mutants list` names them"
+)]
 struct Arguments {
     /// How many seeds to play.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
     /// Plays seeds for so many minutes, however many they are.
-    #[arg(long, conflicts_with = "seeds")]
+    #[arg(long, conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(1..=MINUTES_MAX))]
     minutes: Option<u64>,
     /// Threads, each with a seed of its own at any time; as many as there are cores, unless told otherwise.
     #[arg(long)]
@@ -77,7 +80,9 @@ struct LeftOut {
 /// One of so many seeds is played twice, to show that it tells the same story.
 const TWICE_EVERY: u64 = 100;
 /// Failures after which a run ends.
-const FAILURES_MAX: usize = 10;
+const FAILURES_MAX: u64 = 10;
+/// A year.
+const MINUTES_MAX: u64 = 366 * 24 * 60;
 
 fn class(name: &str) -> Result<&'static str, String> {
     let names = || Plan::classes().iter().map(|class| class.replace(' ', "-")).collect::<Vec<_>>().join(", ");
@@ -99,6 +104,9 @@ impl From<LeftOut> for Reduction {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(misused) = say_who_is_alive() {
+        return misused;
+    }
     match arguments.replay {
         Some(seed) => replay(seed, arguments),
         None => play_many(&arguments),
@@ -131,16 +139,10 @@ fn replay(seed: u64, arguments: Arguments) -> ExitCode {
     }
 }
 
-/// Prints a line, unless whoever reads along has read enough.
-fn say(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stdout(), "{line}");
-}
-
 /// What a run has come to.
 #[derive(Default)]
 struct Findings {
     total: Summary,
-    failures: usize,
     /// Rules that some failure broke: one of each is shrunk.
     rules: BTreeSet<String>,
 }
@@ -172,11 +174,7 @@ fn play_many(arguments: &Arguments) -> ExitCode {
     thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| run.play()))));
     run.bar.finish_and_clear();
     let findings = run.findings();
-    report(&findings, run.begin.elapsed());
-    let unreached = Reached::so_far().unreached();
-    println!("{unreached}");
-    let is_reached = unreached.is_empty() || !arguments.require_reached;
-    if findings.failures == 0 && is_reached { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    report(&findings.total, arguments.require_reached, run.begin.elapsed())
 }
 
 impl Run<'_> {
@@ -189,7 +187,7 @@ impl Run<'_> {
             }
             let done = seed + 1 - self.arguments.from;
             self.bar.set_position(self.limit.map_or(done, |_| self.begin.elapsed().as_secs()));
-            self.bar.set_message(format!("seed {seed}, {} failed", self.findings().failures));
+            self.bar.set_message(format!("seed {seed}, {} failed", self.findings().total.failed));
         }
     }
 
@@ -199,20 +197,20 @@ impl Run<'_> {
             Some(limit) => self.begin.elapsed() < limit,
             None => seed - self.arguments.from < self.arguments.seeds,
         };
-        (is_due && self.findings().failures < FAILURES_MAX).then_some(seed)
+        (is_due && self.findings().total.failed < FAILURES_MAX).then_some(seed)
     }
 
     fn tell(&self, failure: &Failure) {
-        self.bar.suspend(|| println!("{failure}"));
+        self.bar.suspend(|| say(format_args!("{failure}")));
         let is_new = {
             let mut findings = self.findings();
-            findings.failures += 1;
+            findings.total.add(&Summary::of_failure());
             findings.rules.insert(failure.rule.clone())
         };
         let limit = Duration::from_secs(self.arguments.shrink_seconds);
         if is_new && !limit.is_zero() {
             let least = shrink(failure, limit, &self.bar);
-            self.bar.suspend(|| println!("{least}"));
+            self.bar.suspend(|| say(format_args!("{least}")));
         }
     }
 
@@ -247,14 +245,19 @@ fn progress_bar(arguments: &Arguments, limit: Option<Duration>) -> ProgressBar {
     ProgressBar::new(length).with_style(style.expect("the template is constant"))
 }
 
-fn report(findings: &Findings, took: Duration) {
-    let Findings { total, failures, .. } = findings;
-    let minutes = took.as_secs_f64() / 60.0;
-    let hours = total.simulated.as_secs_f64() / 3600.0;
-    println!("{total}");
-    println!(
-        "{failures} failures; {:.1} s, {:.1} simulated hours per minute",
-        took.as_secs_f64(),
-        hours / minutes
-    );
+/// Prints what a run has come to; the verdict is the last line.
+fn report(total: &Summary, needs_all_reached: bool, took: Duration) -> ExitCode {
+    let unreached = Reached::so_far().unreached();
+    say(format_args!("{total}\n{unreached}"));
+    let hours_per_minute = total.simulated.as_secs_f64() / took.as_secs_f64() / 60.0;
+    say(format_args!("{:.1} s, {hours_per_minute:.1} simulated hours per minute", took.as_secs_f64()));
+    if total.failed > 0 {
+        say(format_args!("FAILED: {} of {} seeds", total.failed, total.seeds));
+    } else if needs_all_reached && !unreached.is_empty() {
+        say(format_args!("FAILED: {} seeds passed, and not everything was reached", total.seeds));
+    } else {
+        say(format_args!("passed: {} seeds", total.seeds));
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::FAILURE
 }

@@ -30,7 +30,7 @@ const STATES: [(State, &str); 5] = [
     (State::Leads, "leads"),
 ];
 
-/// What members of a ring say to each other. `Hello` and `Ping` are the transport's own, `Mark` is a record.
+/// What members of a ring say to each other. The other kinds are the transport's, the cores', or records.
 const KINDS: [Kind; 12] = [
     Kind::PreVote,
     Kind::PreVoted,

@@ -9,6 +9,7 @@ use annulus_rings::reach;
 use super::reduction::Reduction;
 use super::shrink::{Extent, shrink};
 use super::{Plan, Simulation, Summary};
+use crate::faults;
 
 /// What a seed broke.
 #[derive(Clone, Debug)]
@@ -102,7 +103,13 @@ impl fmt::Display for Failure {
     /// One line that says what is wrong and how to see it again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { seed, what, reduction, .. } = self;
-        write!(f, "seed {seed}: {what}; replay it with: simulate --replay {seed}{reduction} --trace")
+        let program = match faults::alive() {
+            Ok(Some(mutant)) => {
+                format!("{}={} {}", faults::ALIVE, mutant.name, faults::with_mutants("simulate"))
+            }
+            _ => "simulate".to_owned(),
+        };
+        write!(f, "seed {seed}: {what}; replay it with: {program} --replay {seed}{reduction} --trace")
     }
 }
 

@@ -168,6 +168,7 @@ impl Simulation {
         let ended = |as_: fn(&End) -> bool| scene.ledger.count(|end| end.as_ref().is_some_and(as_));
         Summary {
             seeds: 1,
+            failed: 0,
             simulated: self.truth.now().since(Time(0)),
             turns: self.turns,
             frames: scene.frames,

@@ -11,6 +11,8 @@ use super::coverage::Coverage;
 pub struct Summary {
     /// Histories.
     pub seeds: u64,
+    /// Those in which a rule was broken: nothing else is known of them.
+    pub failed: u64,
     /// Time that passed in them.
     pub simulated: Duration,
     /// Turns of cores.
@@ -59,9 +61,15 @@ impl Registers {
 }
 
 impl Summary {
+    /// A history that failed.
+    pub fn of_failure() -> Summary {
+        Summary { seeds: 1, failed: 1, ..Summary::default() }
+    }
+
     /// Adds another history.
     pub fn add(&mut self, other: &Summary) {
         self.seeds += other.seeds;
+        self.failed += other.failed;
         self.simulated += other.simulated;
         self.turns += other.turns;
         self.frames += other.frames;
@@ -83,7 +91,8 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hours = self.simulated.as_secs_f64() / 3600.0;
-        writeln!(f, "{} seeds, {hours:.2} simulated hours, {} turns", self.seeds, self.turns)?;
+        writeln!(f, "{} seeds, {} failed", self.seeds, self.failed)?;
+        writeln!(f, "{hours:.2} simulated hours, {} turns", self.turns)?;
         writeln!(
             f,
             "{} slots chosen, {} ballots led, {} frames",

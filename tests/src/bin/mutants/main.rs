@@ -1,13 +1,7 @@
 //! Brings every mutant to life, one after the other, and tells which test notices it.
 //!
-//! ```text
-//! cargo run --profile test -p annulus-tests --features mutants --bin mutants              every test on every mutant
-//! cargo run --profile test -p annulus-tests --features mutants --bin mutants -- quick     until the first test notices
-//! cargo run --profile test -p annulus-tests --features mutants --bin mutants -- NAME…     these mutants only
-//! cargo run --profile test -p annulus-tests --features mutants --bin mutants -- list      the fault matrix, by row
-//! cargo run --profile test -p annulus-tests --features mutants --bin mutants -- contracts every contract fails as listed
-//! cargo run --profile test -p annulus-tests --features mutants --bin mutants -- bless     writes that list
-//! ```
+//! `./check mutants` runs `mutants quick` and `mutants contracts`; `mutants --help` says what else there is.
+//!
 //! It exits with 1 when a mutant survives. Each suite runs in a process of its own, with `ANNULUS_MUTANT` in
 //! its environment: a mutant may hang or eat memory, and a suite that does not end in time has noticed it too.
 #![forbid(unsafe_code)]
@@ -22,67 +16,97 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use annulus_rings::mutant::{self, Mutant};
-use annulus_tests::faults::ROWS;
+use annulus_tests::faults::{self, ROWS};
+use annulus_tests::output::{complain, say};
+use clap::{Parser, Subcommand};
 use suite::{Suite, notice};
+
+/// Brings every mutant to life, one after the other, and tells which tests notice it. Exits with 1 when one survives.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    chosen: Chosen,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tries each mutant only until the first test notices it
+    Quick(Chosen),
+    /// Goes through the fault matrix row by row: what stands for each mistake here
+    List,
+    /// Sees every contract fail where the table of `annulus contracts` says that it does
+    Contracts,
+    /// Looks for what makes a contract fail where the table is wrong, and writes it
+    Bless,
+}
+
+#[derive(clap::Args)]
+struct Chosen {
+    /// These mutants only; all of them, unless some are named
+    #[arg(value_name = "NAME", value_parser = mutant)]
+    mutants: Vec<&'static Mutant>,
+}
+
+impl Chosen {
+    fn or_all(self) -> Vec<&'static Mutant> {
+        if self.mutants.is_empty() { mutant::ALL.iter().collect() } else { self.mutants }
+    }
+}
+
+fn mutant(name: &str) -> Result<&'static Mutant, &'static str> {
+    faults::mutant_of(name).ok_or("there is no such mutant; `mutants list` names them")
+}
 
 fn main() -> ExitCode {
     if let Ok(what) = env::var(suite::PLAY) {
         let Some(noticed) = play::play(&what) else { return ExitCode::SUCCESS };
-        println!("{}", noticed.line());
+        say(format_args!("{}", noticed.line()));
         return ExitCode::FAILURE;
     }
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some("list") => return list(),
-        Some("contracts") => return witness::verify(),
-        Some("bless") => return witness::bless(),
-        _ => {}
-    }
-    let quick = arguments.iter().any(|argument| argument == "quick");
-    let names: Vec<&String> = arguments.iter().filter(|argument| *argument != "quick").collect();
-    if let Some(unknown) = names.iter().find(|name| mutant::ALL.iter().all(|mutant| mutant.name != **name)) {
-        eprintln!("There is no mutant {unknown}.");
-        return ExitCode::from(2);
-    }
-    let is_meant = |mutant: &&Mutant| names.is_empty() || names.iter().any(|name| *name == mutant.name);
-    let mutants: Vec<&Mutant> = mutant::ALL.iter().filter(is_meant).collect();
-    match hunt(&mutants, quick) {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    let Arguments { command, chosen } = Arguments::parse();
+    match command {
+        Some(Command::List) => list(),
+        Some(Command::Contracts) => witness::verify(),
+        Some(Command::Bless) => witness::bless(),
+        Some(Command::Quick(chosen)) => hunt(&chosen.or_all(), true),
+        None => hunt(&chosen.or_all(), false),
     }
 }
 
 /// The fault matrix: what each row is here.
 fn list() -> ExitCode {
     for row in ROWS {
-        println!("{:>2} {}: {}", row.number, row.seen_in, row.wrong_step);
+        say(format_args!("{:>2} {}: {}", row.number, row.seen_in, row.wrong_step));
         for mutant in row.mutants() {
-            println!("     {} (in {}, breaks {})", mutant.name, mutant.home, mutant.breaks);
+            say(format_args!("     {} (in {}, breaks {})", mutant.name, mutant.home, mutant.breaks));
         }
         if let Some(why) = row.without {
-            println!("     none: {why}");
+            say(format_args!("     none: {why}"));
         }
     }
     let with = ROWS.iter().filter(|row| row.mutants().next().is_some()).count();
-    println!("{with} of {} rows have a mutant; {} mutants in all", ROWS.len(), mutant::ALL.len());
+    say(format_args!("{with} of {} rows have a mutant; {} mutants in all", ROWS.len(), mutant::ALL.len()));
     ExitCode::SUCCESS
 }
 
-/// Tries every mutant, prints the table, and returns how many survived.
-fn hunt(mutants: &[&Mutant], quick: bool) -> usize {
+/// Tries mutants, and prints the table; fails when one survives.
+fn hunt(mutants: &[&Mutant], quick: bool) -> ExitCode {
     let start = Instant::now();
     let suites: Vec<(Suite, Vec<PathBuf>)> =
         Suite::ALL.into_iter().map(|suite| (suite, suite.programs())).collect();
     for (suite, programs) in &suites {
         if let Some(noticed) = notice(suite.name(), programs, None) {
-            eprintln!("Without any mutant {} notices something too: {noticed}", suite.name());
-            return 1;
+            complain(format_args!("Without any mutant {} notices something too: {noticed}", suite.name()));
+            return ExitCode::FAILURE;
         }
     }
-    println!(
+    say(format_args!(
         "{:<32} {:<6} {:<30} caught by (test, script, or kind and number of seeds)",
         "mutant", "breaks", "seen in"
-    );
+    ));
     let mut survivors = Vec::new();
     for mutant in mutants {
         let mut found = Vec::new();
@@ -95,12 +119,18 @@ fn hunt(mutants: &[&Mutant], quick: bool) -> usize {
             survivors.push(mutant.name);
             found.push("NOTHING".to_owned());
         }
-        println!("{:<32} {:<6} {:<30} {}", mutant.name, mutant.breaks, mutant.origin, found.join(" | "));
+        say(format_args!(
+            "{:<32} {:<6} {:<30} {}",
+            mutant.name,
+            mutant.breaks,
+            mutant.origin,
+            found.join(" | ")
+        ));
     }
     let caught = mutants.len() - survivors.len();
-    println!("{caught} of {} mutants caught, in {:.0?}", mutants.len(), start.elapsed());
+    say(format_args!("{caught} of {} mutants caught, in {:.0?}", mutants.len(), start.elapsed()));
     for name in &survivors {
-        eprintln!("{name} survives: write the smallest test that notices it.");
+        complain(format_args!("{name} survives: write the smallest test that notices it."));
     }
-    survivors.len()
+    if survivors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -7,9 +7,10 @@ use std::{env, fs, panic};
 use annulus_rings::mutant;
 use annulus_tests::chaos::Chaos;
 use annulus_tests::explore::{Bounds, Counterexample, TEACHING, explore};
+use annulus_tests::faults::ALIVE;
 use annulus_tests::{scenario, simulator};
 
-use crate::suite::{ALIVE, Notice};
+use crate::suite::Notice;
 
 /// Histories of pure rings that a mutant must survive to be called a survivor of chaos.
 const CHAOS_SEEDS: u64 = 2000;

@@ -8,9 +8,8 @@ use std::{env, fmt, thread};
 
 use annulus_rings::contract;
 use annulus_rings::mutant::Mutant;
+use annulus_tests::faults::ALIVE;
 
-/// Which mutant is alive.
-pub const ALIVE: &str = "ANNULUS_MUTANT";
 /// What makes this program play one suite and say what it noticed.
 pub const PLAY: &str = "ANNULUS_MUTANT_SUITE";
 /// A suite that takes longer hangs.

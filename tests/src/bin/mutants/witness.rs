@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use annulus_rings::contract::{self, Contract};
 use annulus_rings::mutant::{self, Mutant};
+use annulus_tests::output::{complain, say};
 use annulus_tests::repository::Repository;
 
 use crate::suite::{Notice, Suite, notice};
@@ -33,11 +34,15 @@ pub fn verify() -> ExitCode {
     let witnesses = table(&repository);
     let lost: Vec<&Witness> = witnesses.iter().filter(|witness| !witness.is_seen(&repository)).collect();
     for Witness { id, mutant, place } in &lost {
-        eprintln!(
+        complain(format_args!(
             "{id} does not fail under {mutant} in {place}: run the mutants with `bless`, and look at the change."
-        );
+        ));
     }
-    println!("{} of {} contracts fail as the table says", witnesses.len() - lost.len(), witnesses.len());
+    say(format_args!(
+        "{} of {} contracts fail as the table says",
+        witnesses.len() - lost.len(),
+        witnesses.len()
+    ));
     if lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -50,7 +55,7 @@ pub fn bless() -> ExitCode {
         let known = known.iter().find(|witness| witness.id == contract.id && witness.is_seen(&repository));
         match known.cloned().or_else(|| search(contract, &repository)) {
             Some(Witness { id, mutant, place }) => {
-                println!("{id:<3} {mutant:<32} {place}");
+                say(format_args!("{id:<3} {mutant:<32} {place}"));
                 writeln!(written, "{id}\t{mutant}\t{place}").expect("a string takes everything");
             }
             None => missing.push(contract.id),
@@ -58,7 +63,7 @@ pub fn bless() -> ExitCode {
     }
     repository.write(TABLE, &written);
     for id in &missing {
-        eprintln!("No mutant and no test makes the assertion of {id} itself fail: write one.");
+        complain(format_args!("No mutant and no test makes the assertion of {id} itself fail: write one."));
     }
     if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
