@@ -31,6 +31,11 @@ struct Device {
     /// Removals that were asked for, where they wait for [`CrashDisk::complete_removal`].
     removals: Vec<SegmentId>,
     hold_removals: bool,
+    /// Reads that wait.
+    reads: Vec<InFlight>,
+    hold_reads: bool,
+    /// Segments that were removed: a power failure brings some back where the directory was not durable.
+    removed: Image,
 }
 
 struct InFlight {
@@ -99,17 +104,40 @@ impl CrashDisk {
         self.0.borrow_mut().hold_removals = true;
     }
 
+    /// Reads wait from now on, or are done.
+    pub(crate) fn hold_reads(&self, hold: bool) {
+        self.0.borrow_mut().hold_reads = hold;
+        let reads = std::mem::take(&mut self.0.borrow_mut().reads);
+        for InFlight { token, at, buffer, bytes } in reads {
+            self.clone().read(token, at, buffer, bytes);
+        }
+    }
+
+    /// The reads that wait fail.
+    pub(crate) fn fail_reads(&self) {
+        let device = &mut *self.0.borrow_mut();
+        for InFlight { token, buffer, .. } in device.reads.drain(..) {
+            let result = Err(io::Error::other("injected"));
+            device.completions.push(Completion::Read { token, buffer, result });
+        }
+    }
+
     /// The removals that wait.
     pub(crate) fn removals(&self) -> Vec<SegmentId> {
         self.0.borrow().removals.clone()
+    }
+
+    /// The segments that were removed, as they were.
+    pub(crate) fn removed(&self) -> Image {
+        self.0.borrow().removed.clone()
     }
 
     /// Ends the oldest removal that waits: the segment is gone, or, on failure, maybe.
     pub(crate) fn complete_removal(&self, result: io::Result<()>, is_gone: bool) {
         let mut device = self.0.borrow_mut();
         let segment = device.removals.remove(0);
-        if is_gone {
-            device.image.remove(&segment);
+        if is_gone && let Some(bytes) = device.image.remove(&segment) {
+            device.removed.insert(segment, bytes);
         }
         device.completions.push(Completion::Removed { segment, result });
     }
@@ -207,6 +235,10 @@ impl Disk for CrashDisk {
     }
 
     fn read(&mut self, token: u64, at: Position, mut buffer: AlignedBuffer, bytes: usize) {
+        if self.0.borrow().hold_reads {
+            self.0.borrow_mut().reads.push(InFlight { token, at, buffer, bytes });
+            return;
+        }
         let result = self.read_at(at, &mut buffer[..bytes]);
         self.0.borrow_mut().completions.push(Completion::Read { token, buffer, result });
     }

@@ -1,7 +1,8 @@
 //! The journal against a plain vector of what was appended: several rings, any order of completion, failed
-//! writes, restarts at any moment, and slots read back in between.
+//! writes, truncations, removals that fail or come undone, restarts at any moment, and slots read back in between.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use annulus_rings::frame::HEADER_BYTES;
 use annulus_rings::{Frame, Kind, Lsn, RingId, Slot};
@@ -9,9 +10,14 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use crate::crash_disk::CrashDisk;
+use crate::identity::SegmentId;
 use crate::journal::Journal;
-use crate::journal_tests::{append, frame, recover_with};
+use crate::journal_tests::{append, frame};
 use crate::options::JournalOptions;
+use crate::truncation_tests::recover;
+
+/// Eight segments: a journal that is not truncated is soon full.
+const BYTES_MAX: u64 = 8 * (32 << 10);
 
 fn options(writes_in_flight_max: usize) -> JournalOptions {
     JournalOptions {
@@ -20,6 +26,7 @@ fn options(writes_in_flight_max: usize) -> JournalOptions {
         frame_bytes_max: 6 << 10,
         backlog_bytes_max: 1 << 20,
         writes_in_flight_max,
+        bytes_max: BYTES_MAX,
         ..JournalOptions::default()
     }
 }
@@ -49,8 +56,17 @@ enum Step {
         count: u64,
         bytes_max: usize,
     },
+    /// Of what is durable, this much of 255 is needed no longer.
+    Truncate(u8),
+    /// The oldest removal that waits ends.
+    Remove {
+        fails: bool,
+        is_gone: bool,
+    },
     Restart {
         arrived: Vec<bool>,
+        /// Of all segments that were ever removed, those that are there again.
+        returned: u16,
     },
 }
 
@@ -68,9 +84,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::Poll),
         4 => (RINGS, SLOTS, 0..12u64, bytes_max)
             .prop_map(|(ring, from, count, bytes_max)| Step::ReadBack { ring, from, count, bytes_max }),
-        1 => prop::collection::vec(any::<bool>(), 64).prop_map(|arrived| Step::Restart { arrived }),
+        3 => prop_oneof![any::<u8>(), Just(255)].prop_map(Step::Truncate),
+        4 => (any::<bool>(), any::<bool>()).prop_map(|(fails, is_gone)| Step::Remove { fails, is_gone }),
+        1 => (prop::collection::vec(any::<bool>(), 64), any::<u16>())
+            .prop_map(|(arrived, returned)| Step::Restart { arrived, returned }),
     ];
-    prop::collection::vec(step, 1..150)
+    prop::collection::vec(step, 1..250)
 }
 
 /// A journal, its device, and the model.
@@ -82,6 +101,8 @@ struct World {
     model: Vec<Frame>,
     /// How much of it was reported durable.
     acknowledged: usize,
+    /// What is needed begins here.
+    needed: Lsn,
     /// A write failed: nothing more may be acknowledged until a restart.
     is_failed: bool,
     /// Makes every frame another one.
@@ -91,8 +112,18 @@ struct World {
 impl World {
     fn new(options: JournalOptions) -> World {
         let disk = CrashDisk::default();
-        let (journal, _) = recover_with(disk.clone(), options.clone()).unwrap();
-        World { disk, journal, options, model: Vec::new(), acknowledged: 0, is_failed: false, frames: 0 }
+        disk.hold_removals();
+        let (journal, _) = recover(disk.clone(), options.clone()).unwrap();
+        World {
+            disk,
+            journal,
+            options,
+            model: Vec::new(),
+            acknowledged: 0,
+            needed: Lsn(1),
+            is_failed: false,
+            frames: 0,
+        }
     }
 
     fn step(&mut self, step: Step) {
@@ -116,8 +147,13 @@ impl World {
             Step::Complete(_) | Step::Fail(_) => {}
             Step::Poll => self.poll(),
             Step::ReadBack { ring, from, count, bytes_max } => self.read_back(ring, from, count, bytes_max),
-            Step::Restart { arrived } => self.restart(&arrived),
+            Step::Truncate(share) => self.truncate(share),
+            Step::Remove { fails, is_gone } => self.remove(fails, is_gone),
+            Step::Restart { arrived, returned } => self.restart(&arrived, returned),
         }
+        assert!(self.journal.bytes() <= BYTES_MAX, "the space is bounded");
+        let held: usize = self.disk.image().values().map(Vec::len).sum();
+        assert!(held as u64 <= self.journal.bytes(), "no segment is left uncounted");
     }
 
     fn accept(&mut self, ring: u32, slot: u64, bytes: usize) -> Frame {
@@ -130,6 +166,10 @@ impl World {
     }
 
     fn append(&mut self, frame: Frame) {
+        // The turn had room when it began, and appended one more.
+        if !self.journal.has_room(frame.len()) {
+            return;
+        }
         append(&mut self.journal, &frame);
         self.model.push(frame);
     }
@@ -170,7 +210,10 @@ impl World {
 
     fn expected(&self, ring: u32, from: u64, count: u64) -> Vec<Frame> {
         let mut latest = BTreeMap::new();
-        let durable = self.model[..self.acknowledged].iter().filter(|frame| frame.ring() == RingId(ring));
+        let freed = self.journal.first_lsn().0 as usize - 1;
+        let durable = self.model[freed.min(self.acknowledged)..self.acknowledged]
+            .iter()
+            .filter(|frame| frame.ring() == RingId(ring));
         for record in durable {
             if record.kind() == Kind::Accept {
                 latest.insert(record.header().slot.0, record.clone());
@@ -182,18 +225,63 @@ impl World {
         (from..from + count).map_while(|slot| latest.remove(&slot)).collect()
     }
 
+    fn truncate(&mut self, share: u8) {
+        if self.is_failed {
+            return;
+        }
+        let below = Lsn(1 + self.acknowledged as u64 * u64::from(share) / 255);
+        self.journal.truncate(below);
+        self.needed = self.needed.max(below);
+        assert!(self.journal.first_lsn() <= self.needed);
+    }
+
+    fn remove(&mut self, fails: bool, is_gone: bool) {
+        if !self.disk.removals().is_empty() {
+            let result = if fails { Err(io::Error::other("injected")) } else { Ok(()) };
+            self.disk.complete_removal(result, !fails || is_gone);
+        }
+    }
+
     /// The process ends while writes are in flight, of which these sectors arrive.
-    fn restart(&mut self, arrived: &[bool]) {
-        let image = self.disk.crash(|write, sector| arrived[(write * 23 + sector) % arrived.len()]);
+    fn restart(&mut self, arrived: &[bool], returned: u16) {
+        let mut image = self.disk.crash(|write, sector| arrived[(write * 23 + sector) % arrived.len()]);
+        let removed = self.disk.removed();
+        let is_back = |segment: &SegmentId| returned & (1 << (segment.0 % 16)) != 0;
+        image.extend(removed.into_iter().filter(|(segment, _)| is_back(segment)));
         self.disk = CrashDisk::of(image);
-        let (journal, frames) = recover_with(self.disk.clone(), self.options.clone()).unwrap();
-        assert!(self.model.starts_with(&frames), "a prefix of what was appended");
-        assert!(frames.len() >= self.acknowledged, "with everything that was reported durable");
-        assert_eq!(journal.persisted(), Lsn(frames.len() as u64));
-        self.acknowledged = frames.len();
-        self.model = frames;
+        self.disk.hold_removals();
+        let (journal, records) = recover(self.disk.clone(), self.options.clone()).unwrap();
+        let end = journal.persisted().0 as usize;
+        assert!(end >= self.acknowledged && end <= self.model.len(), "everything that was reported durable");
+        self.model.truncate(end);
+        for (lsn, frame) in &records {
+            assert_eq!(*frame, self.model[lsn.0 as usize - 1]);
+        }
+        let first = records.first().map_or(end as u64 + 1, |(lsn, _)| lsn.0);
+        assert!(first <= self.needed.0, "from what is needed on: {first}, {:?}", self.needed);
+        assert_eq!(records.len(), end + 1 - first as usize);
+        assert!(first <= journal.first_lsn().0 && journal.first_lsn() <= self.needed);
+        self.acknowledged = end;
         self.journal = journal;
         self.is_failed = false;
+    }
+
+    /// Nothing fails any more, and everything durable is truncated: there is room again.
+    fn settle(&mut self) {
+        self.restart(&[true], 0);
+        for _ in 0..40 {
+            self.journal.submit();
+            (0..self.disk.in_flight()).for_each(|_| self.disk.complete(0));
+            self.poll();
+            self.truncate(255);
+            self.remove(false, true);
+        }
+        assert!(self.journal.has_room(4 << 10), "room came back");
+        assert!(
+            self.disk.image().len() <= 5,
+            "one in use, two ahead, one to remove: {:?}",
+            self.disk.image().keys()
+        );
     }
 }
 
@@ -210,7 +298,7 @@ fn learn(accepts: &[Frame]) -> Frame {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_journal_agrees_with_a_vector(steps in steps(), writes_in_flight_max in 1usize..4) {
@@ -218,6 +306,7 @@ proptest! {
         for step in steps {
             world.step(step);
         }
-        world.restart(&[true, false, true]);
+        world.restart(&[true, false, true], 0x5a5a);
+        world.settle();
     }
 }

@@ -26,9 +26,12 @@ fn options() -> JournalOptions {
 }
 
 /// Frames by position.
-type Records = Vec<(Lsn, Frame)>;
+pub(crate) type Records = Vec<(Lsn, Frame)>;
 
-fn recover<D: Disk>(disk: D, options: JournalOptions) -> Result<(Journal<D>, Records), RecoverError> {
+pub(crate) fn recover<D: Disk>(
+    disk: D,
+    options: JournalOptions,
+) -> Result<(Journal<D>, Records), RecoverError> {
     let mut records: Records = Vec::new();
     let journal = Unrecovered::open(disk, IDENTITY, options).unwrap().recover(|lsn, frame| {
         assert!(records.last().is_none_or(|(last, _)| last.next() == lsn), "positions have no gaps");
@@ -248,4 +251,209 @@ fn a_journal_that_is_not_full_and_idle_leaves_its_removals_for_later() {
     journal.truncate(Lsn(10));
     turn(&mut journal, 10);
     assert_eq!((disk.in_flight(), segments(&disk.image()).len()), (0, 6));
+}
+
+/// Without space for another segment the same holds as at the bound.
+#[test]
+fn a_full_medium_still_takes_the_records_of_a_truncation_and_recovers_by_it() {
+    let (disk, mut journal) = journal_of(10);
+    disk.fail_preparations(true);
+    while journal.has_room(5200) {
+        grow(&disk, &mut journal, 1);
+        assert!(journal.persisted() < Lsn(100), "the space ends");
+    }
+    let lsn = journal.appended().next().0;
+    write_block(&disk, &mut journal, &[frame(lsn, b"a small record")]);
+    journal.truncate(journal.persisted().next());
+    turn(&mut journal, 3);
+    (0..disk.in_flight()).for_each(|_| disk.complete(0));
+    turn(&mut journal, 10);
+    assert!(journal.statistics().segments_removed > 2 && !journal.has_room(5200));
+    // What was removed is space for others.
+    disk.fail_preparations(false);
+    turn(&mut journal, 5);
+    assert!(journal.has_room(5200));
+}
+
+/// Nothing comes back of what was freed, and that is no damage; a segment goes when nothing is read from it.
+#[test]
+fn slots_are_read_back_while_their_segments_are_freed() {
+    let (disk, mut journal) = journal_of(16);
+    disk.hold_removals();
+    disk.hold_reads(true);
+    journal.retrieve(RingId(1), Slot(4), Slot(9), 1 << 20, 1).unwrap();
+    assert_eq!(journal.segment_read(), Some(SegmentId(2)));
+    journal.truncate(Lsn(13));
+    grow(&disk, &mut journal, 1);
+    disk.complete_removal(Ok(()), true);
+    turn(&mut journal, 2);
+    assert_eq!((disk.removals(), segments(&disk.image())[0]), (vec![], 2), "it is being read");
+    disk.hold_reads(false);
+    turn(&mut journal, 2);
+    assert!(journal.retrieved().unwrap().frames.len() <= 3, "those that were read before");
+    for segment in 2..5 {
+        assert_eq!(disk.removals(), [SegmentId(segment)]);
+        disk.complete_removal(Ok(()), true);
+        turn(&mut journal, 1);
+    }
+    for (slots, count) in [((1, 17), 0), ((12, 17), 0), ((13, 17), 4), ((15, 30), 3)] {
+        journal.retrieve(RingId(1), Slot(slots.0), Slot(slots.1), 1 << 20, 1).unwrap();
+        turn(&mut journal, 3);
+        assert_eq!(journal.retrieved().unwrap().frames.len(), count, "{slots:?}");
+    }
+    assert_eq!(journal.statistics().retrieval_faults, 0);
+}
+
+#[test]
+fn a_read_that_fails_in_a_freed_segment_is_no_damage() {
+    let (disk, mut journal) = journal_of(16);
+    for _ in 0..5 {
+        disk.hold_reads(true);
+        journal.retrieve(RingId(1), Slot(4), Slot(9), 1 << 20, 1).unwrap();
+        journal.truncate(Lsn(13));
+        disk.fail_reads();
+        turn(&mut journal, 2);
+        assert!(journal.retrieved().unwrap().frames.is_empty());
+    }
+    assert_eq!(journal.statistics().retrieval_faults, 0);
+}
+
+/// Every whole-or-nothing outcome of a crash after each step of a truncation: what is needed is there, what was
+/// durable stays, and the journal goes on.
+#[test]
+fn a_crash_after_any_step_of_a_truncation_keeps_what_is_needed() {
+    type Step = fn(&CrashDisk, &mut Journal<CrashDisk>);
+    let append_next: Step = |_, journal| {
+        let next = at(journal.appended().next().0);
+        append(journal, &next);
+    };
+    let submit: Step = |_, journal| journal.submit();
+    let complete_last: Step = |disk, journal| {
+        disk.complete(disk.in_flight() - 1);
+        journal.poll().unwrap();
+    };
+    let truncate: Step = |_, journal| journal.truncate(journal.persisted().next());
+    let remove: Step = |disk, journal| {
+        if !disk.removals().is_empty() {
+            disk.complete_removal(Ok(()), true);
+        }
+        journal.poll().unwrap();
+    };
+    let round = [
+        append_next,
+        submit,
+        truncate,
+        append_next,
+        submit,
+        complete_last,
+        complete_last,
+        remove,
+        append_next,
+        truncate,
+        submit,
+        remove,
+        complete_last,
+        remove,
+        remove,
+        truncate,
+    ];
+    let (disk, mut journal) = journal_of(7);
+    disk.hold_removals();
+    let (mut needed, mut crashes) = (Lsn(1), 0);
+    for step in round.iter().chain(&round).chain(&round) {
+        if *step as usize == truncate as usize {
+            needed = journal.persisted().next();
+        }
+        step(&disk, &mut journal);
+        for (arrived, returned) in (0..4usize).flat_map(|arrived| (0..8u64).map(move |back| (arrived, back)))
+        {
+            let mut image = disk.crash(|write, _| arrived & (1 << write) != 0);
+            let back =
+                disk.removed().into_iter().filter(|(segment, _)| returned & (1 << (segment.0 % 3)) != 0);
+            image.extend(back);
+            let again = CrashDisk::of(image);
+            let (mut recovered, records) = recover(again.clone(), options()).unwrap();
+            let found = positions(&records);
+            assert!(*found.start() <= needed.0 && recovered.first_lsn() <= needed, "{found:?} {needed:?}");
+            assert!(*found.end() >= journal.persisted().0 && *found.end() <= journal.appended().0);
+            grow(&again, &mut recovered, 4);
+            turn(&mut recovered, 6);
+            assert!(segments(&again.image())[0] <= 3 + needed.0 / 3);
+            assert_eq!(*positions(&recover(again, options()).unwrap().1).end(), found.end() + 4);
+            crashes += 1;
+        }
+    }
+    assert!(crashes > 1000 && journal.statistics().segments_removed > 3);
+}
+
+/// The first block that is left tells position and chain of what follows: it must be whole.
+#[test]
+fn a_damaged_first_block_of_what_is_left_is_refused() {
+    let (disk, mut journal) = journal_of(13);
+    journal.truncate(Lsn(7));
+    grow(&disk, &mut journal, 4);
+    let image = disk.image();
+    let refusal = |change: &dyn Fn(&mut [u8])| {
+        let mut image = image.clone();
+        change(&mut image.get_mut(&SegmentId(3)).unwrap()[4096..12288]);
+        recover(CrashDisk::of(image), options()).err().unwrap()
+    };
+    for byte in (0..8192).step_by(97) {
+        let error = refusal(&|block| block[byte] ^= 1);
+        assert!(
+            matches!(error, RecoverError::Corrupt { at, .. } if at.offset == 4096),
+            "byte {byte}: {error}"
+        );
+    }
+    for lost in [0..8192usize, 0..512, 512..1024, 4096..8192] {
+        let error = refusal(&|block| block[lost.clone()].fill(0));
+        assert!(
+            matches!(error, RecoverError::Corrupt { .. } | RecoverError::MissingSegment(_)),
+            "{lost:?}: {error}"
+        );
+    }
+}
+
+/// The block that told the head is gone with all behind it: then nobody says that the first segments may be.
+#[test]
+fn a_head_that_is_not_told_any_more_is_missed() {
+    let (disk, mut journal) = journal_of(10);
+    journal.truncate(Lsn(10));
+    grow(&disk, &mut journal, 1);
+    turn(&mut journal, 6);
+    let mut image = disk.image();
+    assert_eq!(segments(&image)[0], 4);
+    image.get_mut(&SegmentId(4)).unwrap()[12288..].fill(0);
+    let error = recover(CrashDisk::of(image.clone()), options()).err().unwrap();
+    assert!(matches!(error, RecoverError::MissingSegment(SegmentId(3))), "{error}");
+    image.get_mut(&SegmentId(4)).unwrap()[4096..].fill(0);
+    let error = recover(CrashDisk::of(image), options()).err().unwrap();
+    assert!(matches!(error, RecoverError::MissingSegment(SegmentId(3))), "{error}");
+}
+
+/// Every bit of what is left of a truncated journal, the block without frames included.
+#[test]
+#[cfg_attr(miri, ignore = "thousands of recoveries take minutes")]
+fn any_flipped_bit_of_a_truncated_journal_is_noticed_or_harmless() {
+    let (disk, mut journal) = full_journal(5);
+    journal.truncate(Lsn(journal.appended().0 - 3));
+    for _ in 0..10 {
+        turn(&mut journal, 1);
+        (0..disk.in_flight()).for_each(|_| disk.complete(0));
+    }
+    grow(&disk, &mut journal, 2);
+    let image = disk.image();
+    let (_, whole) = recover(CrashDisk::of(image.clone()), options()).unwrap();
+    let mut noticed = 0;
+    for (segment, bytes) in &image {
+        for offset in (0..bytes.len()).step_by(61) {
+            let mut image = image.clone();
+            image.get_mut(segment).unwrap()[offset] ^= 1 << (offset % 8);
+            match recover(CrashDisk::of(image), options()) {
+                Ok((_, records)) => assert!(records == whole, "segment {}, byte {offset}", segment.0),
+                Err(_) => noticed += 1,
+            }
+        }
+    }
+    assert!(noticed > 500, "{noticed}");
 }
