@@ -210,12 +210,7 @@ mod tests {
         let restored = restore(&slices);
         assert!(restored.scene.borrow().violation().is_none());
         assert_eq!(restored.contents, before);
-        assert!(
-            restored
-                .registers
-                .iter()
-                .eq((0..10).map(|key| (key, key + 1)).collect::<SnapshotMap<_, _>>().iter())
-        );
+        assert_eq!(restored.registers, (0..10).map(|key| (key, key + 1)).collect());
     }
 
     #[test]
