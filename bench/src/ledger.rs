@@ -5,12 +5,15 @@
 //! by a chain over everything in order, that two replicas applied the same log.
 
 use annulus::{Committed, Replies, StateMachine};
+use annulus::{RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter};
 use serde::{Deserialize, Serialize};
 
 use crate::command;
 
 /// Sessions of one run: their numbers index a table.
 pub(crate) const SESSIONS_MAX: u32 = 1 << 16;
+/// Sessions in one record of a snapshot: 16 KiB.
+const SESSIONS_PER_RECORD: usize = 1024;
 
 /// The state of one ring at one replica, as a query returns it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -25,6 +28,17 @@ pub(crate) struct Ledger {
     pub(crate) anomalies: u64,
     /// By session number.
     pub(crate) sessions: Vec<SessionState>,
+    #[serde(skip)]
+    pub(crate) frozen: Frozen,
+}
+
+/// The sessions as they were when a snapshot began: to copy them, at most 1 MiB, is cheaper than to look at
+/// every command whether a snapshot is under way.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Frozen {
+    sessions: Vec<SessionState>,
+    /// Those that are in the snapshot.
+    written: usize,
 }
 
 /// What a ledger holds of one session.
@@ -81,6 +95,26 @@ impl Ledger {
         }
         self.sessions.get_mut(index)
     }
+
+    /// Takes the first record of a snapshot.
+    fn restore_header(&mut self, header: &[u8]) -> Option<()> {
+        let (words, []) = header.as_chunks() else { return None };
+        let [commands, last_slot, chain, anomalies] =
+            <[[u8; 8]; 4]>::try_from(words).ok()?.map(u64::from_le_bytes);
+        *self = Ledger { commands, last_slot, chain, anomalies, ..Ledger::default() };
+        Some(())
+    }
+
+    /// Takes another record of a snapshot: more sessions.
+    fn restore_sessions(&mut self, record: &[u8]) -> Option<()> {
+        let (pairs, []) = record.as_chunks::<16>() else { return None };
+        for pair in pairs {
+            let (applied, digest) = pair.split_first_chunk()?;
+            let digest = u64::from_le_bytes(digest.try_into().ok()?);
+            self.sessions.push(SessionState { applied: u64::from_le_bytes(*applied), digest });
+        }
+        (self.sessions.len() <= SESSIONS_MAX as usize).then_some(())
+    }
 }
 
 impl StateMachine for Ledger {
@@ -91,6 +125,44 @@ impl StateMachine for Ledger {
 
     fn query(&self, _query: &[u8], reply: &mut Vec<u8>) {
         serde_json::to_writer(reply, self).expect("writing to memory cannot fail");
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter<'_>) -> SnapshotStep {
+        if writer.is_first() {
+            self.frozen = Frozen { sessions: self.sessions.clone(), written: 0 };
+            let header = [self.commands, self.last_slot, self.chain, self.anomalies];
+            writer.record(header.map(u64::to_le_bytes).as_flattened());
+        }
+        while writer.has_room() {
+            let rest = &self.frozen.sessions[self.frozen.written..];
+            if rest.is_empty() {
+                self.frozen = Frozen::default();
+                return SnapshotStep::Done;
+            }
+            let some = &rest[..rest.len().min(SESSIONS_PER_RECORD)];
+            let words = some.iter().flat_map(|session| [session.applied, session.digest]);
+            writer.record_with(|record| record.extend(words.flat_map(u64::to_le_bytes)));
+            self.frozen.written += some.len();
+        }
+        SnapshotStep::More
+    }
+
+    fn snapshot_ended(&mut self) {
+        self.frozen = Frozen::default();
+    }
+
+    fn restore(&mut self, reader: &mut SnapshotReader<'_>) -> Result<(), RestoreFailure> {
+        let mut records = reader.records();
+        if reader.is_first() {
+            let header = records.next().unwrap_or_default();
+            self.restore_header(header)
+                .ok_or_else(|| RestoreFailure::unreadable("the header is not four words"))?;
+        }
+        for record in records {
+            self.restore_sessions(record)
+                .ok_or_else(|| RestoreFailure::unreadable("these are no sessions"))?;
+        }
+        Ok(())
     }
 }
 
@@ -115,6 +187,8 @@ fn link(chain: u64, value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use annulus::Slot;
+
     use super::*;
 
     fn commands(names: &[(u32, u64)]) -> Vec<Vec<u8>> {
@@ -179,6 +253,44 @@ mod tests {
     fn an_empty_slot_leaves_no_trace() {
         let with_gap = ledger(&[&[(0, 1)], &[]]);
         assert_eq!((with_gap.last_slot, with_gap.commands), (1, 1));
+    }
+
+    #[test]
+    fn a_ledger_comes_back_as_it_was_when_its_snapshot_began() {
+        let everybody: Vec<(u32, u64)> = (0..3000).map(|session| (session, 1)).collect();
+        let mut live = ledger(&[&everybody]);
+        let before = live.clone();
+        let mut slices = Vec::new();
+        for slot in 2.. {
+            let mut bytes = Vec::new();
+            let mut writer = SnapshotWriter::new(Slot(2), slices.is_empty(), &mut bytes, 20_000);
+            let step = live.snapshot(&mut writer);
+            slices.push(bytes);
+            if step == SnapshotStep::Done {
+                break;
+            }
+            let more = commands(&[(5, slot), (2900, slot)]);
+            live.take(slot, more.iter().map(Vec::as_slice));
+        }
+        assert!(slices.len() > 1 && live.commands > before.commands && live.anomalies == 0);
+        assert_eq!(live.frozen, Frozen::default());
+        let mut restored = ledger(&[&[(7, 1)]]);
+        for (index, bytes) in slices.iter().enumerate() {
+            let is_last = index + 1 == slices.len();
+            let mut reader = SnapshotReader::new(Slot(2), index == 0, is_last, bytes).unwrap();
+            restored.restore(&mut reader).unwrap();
+        }
+        assert_eq!(restored, before);
+    }
+
+    #[test]
+    fn what_is_no_record_of_a_ledger_is_refused() {
+        let header = [b"\x20\0\0\0".as_slice(), &[0; 32]].concat();
+        let cut = [&header[..], b"\x11\0\0\0", &[0; 17]].concat();
+        for bytes in [b"".as_slice(), b"\x01\0\0\0!", &cut] {
+            let mut reader = SnapshotReader::new(Slot(2), true, true, bytes).unwrap();
+            assert!(Ledger::default().restore(&mut reader).is_err());
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use allocation::{Counting, Tally};
 use annulus::{
     Committed, Completion, Engine, JournalKind, Local, NodeId, Replies, Runner, Service, StateMachine,
 };
+use annulus::{RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter};
 use common::{PATIENCE, RING};
 
 #[global_allocator]
@@ -27,6 +28,19 @@ impl StateMachine for Counter {
             self.0 += 1;
             replies.push(&self.0.to_le_bytes());
         }
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter<'_>) -> SnapshotStep {
+        writer.record(&self.0.to_le_bytes());
+        SnapshotStep::Done
+    }
+
+    fn restore(&mut self, reader: &mut SnapshotReader<'_>) -> Result<(), RestoreFailure> {
+        for record in reader.records() {
+            let bytes = record.try_into().map_err(|_| RestoreFailure::unreadable("not 8 bytes"))?;
+            self.0 = u64::from_le_bytes(bytes);
+        }
+        Ok(())
     }
 }
 

@@ -32,7 +32,7 @@ mod request;
 mod resp;
 #[path = "../../engine/examples/kv/session.rs"]
 mod session;
-#[path = "../../engine/examples/kv/store.rs"]
+#[path = "../../engine/examples/kv/store/mod.rs"]
 mod store;
 #[path = "kv/transcript.rs"]
 mod transcript;

@@ -20,6 +20,7 @@ use annulus_transport::{Network, NetworkStatistics, PeerState, Received};
 use super::{BatchLimits, Core, CoreOptions, CoreParts};
 use crate::clock::{Clock, ManualClock};
 use crate::{Committed, Completion, Local, Outcome, Rejected, Replies, Role, Service, StateMachine};
+use crate::{RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter};
 
 const RING: RingId = RingId(1);
 
@@ -140,6 +141,19 @@ impl StateMachine for Times {
             self.0 += 1;
             replies.push(format!("{} at {}", self.0, committed.time_ns()).as_bytes());
         }
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter<'_>) -> SnapshotStep {
+        writer.record(&self.0.to_le_bytes());
+        SnapshotStep::Done
+    }
+
+    fn restore(&mut self, reader: &mut SnapshotReader<'_>) -> Result<(), RestoreFailure> {
+        for record in reader.records() {
+            let bytes = record.try_into().map_err(|_| RestoreFailure::unreadable("not 8 bytes"))?;
+            self.0 = u64::from_le_bytes(bytes);
+        }
+        Ok(())
     }
 }
 

@@ -232,6 +232,15 @@ impl<K, V> Default for SnapshotMap<K, V> {
     }
 }
 
+/// Two maps are equal when their entries are, whatever their snapshots have come to.
+impl<K: PartialEq, V: PartialEq> PartialEq for SnapshotMap<K, V> {
+    fn eq(&self, other: &SnapshotMap<K, V>) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl<K: Eq, V: Eq> Eq for SnapshotMap<K, V> {}
+
 impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for SnapshotMap<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.entries.fmt(f)

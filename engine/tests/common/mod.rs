@@ -9,6 +9,7 @@ use annulus::{
     Builder, Committed, Engine, JournalKind, LoopbackHub, NodeId, Outcome, Rejected, Replies, RingHandle,
     RingId, Role, Runner, StateMachine, TransportKind,
 };
+use annulus::{RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter};
 
 pub const RING: RingId = RingId(7);
 /// Longer than anything takes on a loaded machine.
@@ -16,15 +17,19 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Remembers every command, and replies with its number and the command.
 #[derive(Default)]
-pub struct Log(Vec<Vec<u8>>);
+pub struct Log {
+    commands: Vec<Vec<u8>>,
+    /// The commands that a snapshot under way still has to write: what is appended stands behind them.
+    unwritten: std::ops::Range<usize>,
+}
 
 impl StateMachine for Log {
     fn apply(&mut self, committed: Committed<'_>, replies: &mut Replies) {
         for command in committed.commands() {
             assert_ne!(command, b"panic", "as the command asks");
-            self.0.push(command.to_vec());
+            self.commands.push(command.to_vec());
             replies.push_with(|reply| {
-                reply.extend_from_slice(format!("{}:", self.0.len()).as_bytes());
+                reply.extend_from_slice(format!("{}:", self.commands.len()).as_bytes());
                 reply.extend_from_slice(command);
             });
         }
@@ -32,7 +37,26 @@ impl StateMachine for Log {
 
     /// All commands, one per line.
     fn query(&self, _query: &[u8], reply: &mut Vec<u8>) {
-        reply.extend_from_slice(&self.0.join(&b'\n'));
+        reply.extend_from_slice(&self.commands.join(&b'\n'));
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter<'_>) -> SnapshotStep {
+        if writer.is_first() {
+            self.unwritten = 0..self.commands.len();
+        }
+        while writer.has_room() {
+            let Some(index) = self.unwritten.next() else { return SnapshotStep::Done };
+            writer.record(&self.commands[index]);
+        }
+        SnapshotStep::More
+    }
+
+    fn restore(&mut self, reader: &mut SnapshotReader<'_>) -> Result<(), RestoreFailure> {
+        if reader.is_first() {
+            self.commands.clear();
+        }
+        self.commands.extend(reader.records().map(<[u8]>::to_vec));
+        Ok(())
     }
 }
 

@@ -1,10 +1,9 @@
 //! The state that is replicated: a chain of hashes, so that equal states mean equal histories, and registers.
 
-use std::collections::BTreeMap;
-
 use annulus::{Committed, Replies, StateMachine};
+use annulus::{RestoreFailure, SnapshotMap, SnapshotReader, SnapshotStep, SnapshotWriter};
 use annulus_rings::frame::checksum;
-use annulus_rings::{Ballot, NodeId, RingId, Role};
+use annulus_rings::{Ballot, NodeId, RingId, Role, Slot};
 
 use super::command::{Request, read_command, write_reply};
 use super::ledger::{Execution, chain};
@@ -22,8 +21,12 @@ pub(super) struct Machine {
     state: u64,
     /// Slots executed.
     slots: u64,
-    registers: BTreeMap<u64, u64>,
+    registers: SnapshotMap<u64, u64>,
+    /// What the registers hold, as a digest that every change corrects.
+    contents: u64,
     executed: Vec<(u64, u64)>,
+    /// Of a snapshot that is being restored: what its registers must hold in the end.
+    restoring: Option<u64>,
 }
 
 impl Machine {
@@ -34,16 +37,52 @@ impl Machine {
             node,
             state: 0,
             slots: 0,
-            registers: BTreeMap::new(),
+            registers: SnapshotMap::new(),
+            contents: 0,
             executed: Vec::new(),
+            restoring: None,
         }
     }
 
     fn answer(&mut self, Request { key, operation }: Request) -> Answer {
-        let register = self.registers.entry(key).or_default();
-        let (value, answer) = operation.apply(*register);
-        *register = value;
+        let before = self.registers.get(&key).copied();
+        let (value, answer) = operation.apply(before.unwrap_or_default());
+        self.set(key, value);
         answer
+    }
+
+    fn set(&mut self, key: u64, value: u64) {
+        let before = self.registers.insert(key, value);
+        self.contents ^= digest(key, value) ^ before.map_or(0, |before| digest(key, before));
+    }
+
+    /// Takes the first record of a snapshot.
+    fn begin_restore(&mut self, header: &[u8]) -> Result<(), RestoreFailure> {
+        let [slots, state, contents] = words(header)?;
+        (self.slots, self.state, self.contents) = (slots, state, 0);
+        self.registers.clear();
+        self.restoring = Some(contents);
+        Ok(())
+    }
+
+    /// The state must be one that was after so many slots (G6).
+    fn end_restore(&mut self, slot: Slot) {
+        let is_whole = self.restoring.take() == Some(self.contents) && slot.0 == self.slots;
+        self.scene.borrow_mut().restored(self.ring, self.node, self.slots, self.state, is_whole);
+    }
+}
+
+fn digest(key: u64, value: u64) -> u64 {
+    chain(chain(1, key), value)
+}
+
+/// A record of so many numbers.
+fn words<const COUNT: usize>(record: &[u8]) -> Result<[u64; COUNT], RestoreFailure> {
+    let (words, rest) = record.as_chunks();
+    let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    match words.try_into() {
+        Ok(words) if rest.is_empty() => Ok(words),
+        _ => Err(RestoreFailure::unreadable(format!("not {COUNT} words: {record:?}"))),
     }
 }
 
@@ -80,5 +119,107 @@ impl StateMachine for Machine {
     fn on_role(&mut self, role: Role, ballot: Ballot) {
         let happening = Happening::Role { node: self.node, role, ballot };
         self.scene.borrow_mut().happen(self.ring, happening);
+    }
+
+    fn snapshot(&mut self, writer: &mut SnapshotWriter<'_>) -> SnapshotStep {
+        if writer.is_first() {
+            self.registers.begin_snapshot();
+            writer.record(&[self.slots, self.state, self.contents].map(u64::to_le_bytes).concat());
+        }
+        self.registers.write_snapshot(writer, |key, value, record| {
+            record.extend([key, value].into_iter().flat_map(|word| word.to_le_bytes()));
+        })
+    }
+
+    fn snapshot_ended(&mut self) {
+        self.registers.end_snapshot();
+    }
+
+    fn restore(&mut self, reader: &mut SnapshotReader<'_>) -> Result<(), RestoreFailure> {
+        let mut records = reader.records();
+        if reader.is_first() {
+            self.begin_restore(records.next().unwrap_or_default())?;
+        }
+        for record in records {
+            let [key, value] = words(record)?;
+            self.set(key, value);
+        }
+        if reader.is_last() {
+            self.end_restore(reader.slot());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::linearizability::Operation;
+    use crate::simulator::clock::TrueTime;
+    use crate::simulator::plan::Plan;
+    use crate::simulator::scene::Scene;
+
+    fn machine() -> Machine {
+        let plan = Plan::draw(1);
+        let scene = Scene::new(&plan, &TrueTime::default(), false);
+        Machine::new(&Rc::new(RefCell::new(scene)), RingId(1), NodeId(1))
+    }
+
+    fn write(machine: &mut Machine, key: u64, value: u64) {
+        machine.answer(Request { key, operation: Operation::Write(value) });
+    }
+
+    /// A snapshot in slices, with a change after each.
+    fn slices(machine: &mut Machine) -> Vec<Vec<u8>> {
+        let mut slices = Vec::new();
+        loop {
+            let mut bytes = Vec::new();
+            let mut writer = SnapshotWriter::new(Slot(0), slices.is_empty(), &mut bytes, 30);
+            let step = machine.snapshot(&mut writer);
+            slices.push(bytes);
+            if step != SnapshotStep::More {
+                return slices;
+            }
+            write(machine, 9 - slices.len() as u64, 100);
+        }
+    }
+
+    fn restore(slices: &[Vec<u8>]) -> Machine {
+        let mut machine = machine();
+        write(&mut machine, 77, 7);
+        for (index, bytes) in slices.iter().enumerate() {
+            let is_last = index + 1 == slices.len();
+            let mut reader = SnapshotReader::new(Slot(0), index == 0, is_last, bytes).unwrap();
+            machine.restore(&mut reader).unwrap();
+        }
+        machine
+    }
+
+    #[test]
+    fn a_machine_comes_back_as_it_was_when_its_snapshot_began() {
+        let mut machine = machine();
+        for key in 0..10 {
+            write(&mut machine, key, key + 1);
+        }
+        let before = machine.contents;
+        let slices = slices(&mut machine);
+        assert!(slices.len() > 3 && machine.contents != before);
+        let restored = restore(&slices);
+        assert!(restored.scene.borrow().violation().is_none());
+        assert_eq!(restored.contents, before);
+        assert_eq!(restored.registers, (0..10).map(|key| (key, key + 1)).collect());
+    }
+
+    #[test]
+    fn a_snapshot_of_mixed_moments_is_a_violation() {
+        let mut machine = machine();
+        write(&mut machine, 1, 1);
+        let mut slices = slices(&mut machine);
+        *slices[0].last_mut().unwrap() ^= 1;
+        let restored = restore(&slices);
+        assert_eq!(restored.scene.borrow().violation().unwrap().rule, "G6");
     }
 }

@@ -275,6 +275,17 @@ impl Scene {
         self.judge(verdict);
     }
 
+    /// A replica restored a snapshot: its state must be the one after so many slots (G6).
+    pub(super) fn restored(&mut self, ring: RingId, node: NodeId, slots: u64, state: u64, is_whole: bool) {
+        self.fold(slots, state);
+        let verdict = self.ledger.query(ring, node, slots, state);
+        self.judge(verdict.map_err(|Violation { what, .. }| Violation { rule: "G6", what }));
+        if !is_whole {
+            let what = format!("{node:?} restores ring {ring} from a snapshot of more than one moment");
+            self.judge(Err(Violation { rule: "G6", what }));
+        }
+    }
+
     /// True time.
     pub(super) fn now(&self) -> Time {
         self.truth.now()

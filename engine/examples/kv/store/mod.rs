@@ -22,7 +22,7 @@ pub(crate) const VALUE_BYTES_MAX: usize = BULK_BYTES_MAX;
 const SWEEP_KEYS_MAX: usize = 256;
 
 /// The replicated data.
-#[derive(Default)]
+#[derive(Default, PartialEq, Debug)]
 pub(crate) struct Store {
     entries: SnapshotMap<Rc<[u8]>, Entry>,
     /// The deadline and key of every entry that has a deadline.
