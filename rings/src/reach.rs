@@ -225,6 +225,17 @@ probes! {
         JOURNAL_FULL "the journal has no room for more";
         JOURNAL_POISONED "a write or a sync failed";
         READ_BACK_FAILED "slots cannot be read back";
+        // Snapshots.
+        SNAPSHOT_FAILED "a snapshot could not be written";
+        OLDER_SNAPSHOT_TRIED "a snapshot is damaged, and an older one is tried";
+        OLDER_SNAPSHOT_GIVEN_UP "space is short, and the journal no longer reaches back to an older snapshot";
+        IDLE_RING_CARRIED "an idle ring writes down again what it still needs";
+        SNAPSHOT_GONE "a peer asks for a snapshot that is not there any more";
+        FETCH_RESUMED "a fetch goes on where an earlier one ended";
+        FETCH_GIVEN_UP "a peer that is asked for a snapshot falls silent";
+        FETCH_OF_A_NEWER "a peer has a newer snapshot than the one that was asked for";
+        FETCHED_TOO_LATE "the slots of a snapshot are learnt before it has come";
+        EXECUTED_AFTER_RELOAD "slots wait until a snapshot is restored";
         // Clients.
         QUEUE_FULL "a command is refused because too many wait";
         FRAME_WITHOUT_ROOM "a peer's frame is dropped because the journal has no room";
@@ -233,6 +244,7 @@ probes! {
     }
     // Tests of single crates get there.
     false {
+        RELOAD_FAILED "a snapshot is damaged after it was verified";
         SNAPSHOT_TOO_LATE "a snapshot is published that is older than another";
         STALE_COMPLETION "a completion tells nothing new";
         SECOND_VALUE "another value comes in one ballot and slot: a bug or a forgery";

@@ -73,7 +73,7 @@ fn persistence(text: &mut String, persistence: &Persistence, local: &Local<'_>) 
 }
 
 fn replication(text: &mut String, nodes: &Nodes, local: &mut Local<'_>) {
-    let Some(RingStatus { role, leader, ballot, progress }) = local.status(RING) else { return };
+    let Some(RingStatus { role, leader, ballot, progress, snapshot }) = local.status(RING) else { return };
     // Tools look for the first of these words; the second is the engine's own.
     let (role, ring_role) = match role {
         Role::Leader => ("master", "leader"),
@@ -89,6 +89,7 @@ fn replication(text: &mut String, nodes: &Nodes, local: &mut Local<'_>) {
     line(text, format_args!("ballot:{ballot:?}"));
     line(text, format_args!("chosen:{}", progress.chosen));
     line(text, format_args!("executed:{}", progress.executed));
+    line(text, format_args!("snapshot:{snapshot}"));
 }
 
 /// The stages of a commit at the leader, since the start.

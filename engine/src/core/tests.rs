@@ -12,12 +12,12 @@ use annulus_rings::{
     RingOptions, Slot, Time,
 };
 use annulus_storage::{
-    AlignedBuffer, Completion as DiskCompletion, Disk, DiskKind, Identity, JournalOptions, MemoryDisk,
+    AlignedBuffer, Completion as DiskCompletion, Disk, DiskKind, Identity, JournalOptions, MemoryDisk, MemoryVault,
     Position, SegmentFile, SegmentHeader, SegmentId, Segments, Unrecovered,
 };
 use annulus_transport::{Network, NetworkStatistics, PeerState, Received};
 
-use super::{BatchLimits, Core, CoreOptions, CoreParts};
+use super::{BatchLimits, Core, CoreOptions, CoreParts, SnapshotOptions};
 use crate::clock::{Clock, ManualClock};
 use crate::{Committed, Completion, Local, Outcome, Rejected, Replies, Role, Service, StateMachine};
 use crate::{RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter};
@@ -222,7 +222,8 @@ impl Bench {
         let journal = Unrecovered::open(disk, identity, journal_options).unwrap();
         let service = Some(Box::new(Scripted(Rc::clone(&script))) as Box<dyn Service>);
         let options = options(members, limits);
-        let parts = CoreParts { options, clock: clock.clone(), journal, network: NoNetwork, service };
+        let vault = Box::new(MemoryVault::new(64 << 20));
+        let parts = CoreParts { options, clock: clock.clone(), journal, vault, network: NoNetwork, service };
         let machine: Box<dyn StateMachine> = Box::new(Times::default());
         let core = Core::open(parts, vec![(RING, machine)]).unwrap();
         Bench { core, clock, script, disk_fails }
@@ -280,6 +281,7 @@ fn options(members: &[NodeId], limits: BatchLimits) -> CoreOptions {
             seed: 1,
         },
         limits,
+        snapshots: SnapshotOptions::default(),
     }
 }
 

@@ -155,6 +155,13 @@ pub(crate) fn verify_body(body: &[u8], records: u32, body_checksum: u64) -> Resu
 #[derive(Clone, Debug)]
 pub struct SnapshotRecords<'a>(pub(crate) &'a [u8]);
 
+impl<'a> SnapshotRecords<'a> {
+    /// The records as they lie in the block, each behind its length.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+}
+
 impl<'a> Iterator for SnapshotRecords<'a> {
     type Item = &'a [u8];
 
