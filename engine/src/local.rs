@@ -39,6 +39,9 @@ impl Local<'_> {
             return Err(Rejected::NotReady);
         }
         let index = self.replicas.find(ring).ok_or(Rejected::NoRing)?;
+        if self.replicas[index].is_reloading() {
+            return Err(Rejected::NotReady);
+        }
         self.replicas[index].query(query, reply);
         Ok(())
     }

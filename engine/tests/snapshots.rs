@@ -107,9 +107,10 @@ fn a_node_that_was_away_for_long_catches_up_from_a_snapshot_while_the_others_com
     let more = commands(800..820);
     cluster.commit_all(&more);
     all.extend(more);
+    wait_until("a snapshot is fetched", || statistics(&cluster, away).snapshots_fetched > 0);
     cluster.expect_log(away, &all);
     let statistics = statistics(&cluster, away);
-    assert_eq!(statistics.snapshots_fetched, 1, "{statistics:?}");
+    assert!(statistics.snapshots_fetched >= 1, "{statistics:?}");
     // What it fetched counts as its own from then on.
     cluster.stop_node(away);
     cluster.start_node(away, None);
@@ -153,11 +154,17 @@ fn damage(path: &Path) {
 
 #[test]
 fn a_damaged_snapshot_falls_back_to_the_one_before_and_never_over_a_gap() {
-    let mut cluster = Cluster::start_with(FILES, 1, thrifty);
-    let all = commands(0..600);
+    let roomy: fn(Builder) -> Builder = |builder| thrifty(builder).journal_bytes_max(1 << 30);
+    let mut cluster = Cluster::start_with(FILES, 1, roomy);
+    let mut all = commands(0..600);
     cluster.commit_all(&all);
     let directory = cluster.path().join("node-0");
-    wait_until("segments are removed", || statistics(&cluster, 0).journal.segments_removed >= 2);
+    wait_until("a segment is removed", || {
+        // Removal is told by a later write.
+        all.push(b"and on".to_vec());
+        cluster.commit(b"and on");
+        statistics(&cluster, 0).journal.segments_removed >= 1
+    });
     cluster.stop_node(0);
     let newest = files(&directory, "snapshot").pop().unwrap();
     let sound = fs::read(&newest).unwrap();

@@ -25,6 +25,8 @@ pub(crate) struct Truncation {
     segments: u64,
     /// Somebody needs less once this is durable, and somebody once the second is; 0: nobody.
     awaited: (Lsn, Lsn),
+    /// A ring can let go of more than it could, if it is asked to.
+    has_offers: bool,
 }
 
 impl Truncation {
@@ -49,7 +51,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     pub(super) fn truncate(&mut self, now: Time) {
         let segments = self.journal.segments_entered();
         let has_entered = segments != std::mem::replace(&mut self.truncation.segments, segments);
-        if !self.truncation.has_news(self.journal.persisted()) && !has_entered {
+        let has_offers = std::mem::take(&mut self.truncation.has_offers);
+        if !self.truncation.has_news(self.journal.persisted()) && !has_entered && !has_offers {
             return;
         }
         let needed = self.needed();
@@ -101,9 +104,14 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
 
     /// A snapshot of this core was published: the journal is cut below the oldest that is kept.
     pub(super) fn cut_journal(&mut self, index: usize, cut: Cut, now: Time) {
+        let lent = self.snapshots.oldest_lent(self.replicas[index].id());
         if let Some(cut) = self.replicas[index].keep_cut(cut, self.options.snapshots.kept) {
-            self.cut(index, cut, now);
+            // Whoever fetches a snapshot wants what follows it next: it would have to fetch another.
+            if lent.is_none_or(|lent| cut.slot <= lent) {
+                self.cut(index, cut, now);
+            }
         }
+        self.truncation.has_offers = true;
     }
 
     /// The state of a ring is a peer's: the journal below its snapshot is of no use.

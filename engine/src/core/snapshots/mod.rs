@@ -25,7 +25,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::os::fd::RawFd;
 
-use annulus_rings::{RingId, Time};
+use annulus_rings::{RingId, Slot, Time};
 use annulus_storage::{Disk, Identity, SnapshotError, SnapshotShelf, Vault, VaultCompletion};
 use annulus_transport::Network;
 
@@ -121,6 +121,11 @@ impl Snapshots {
     pub(crate) fn is_busy(&self) -> bool {
         let takes = self.taking.as_ref().is_some_and(|taking| taking.wants_records());
         takes || self.taking.is_none() && !self.queue.is_empty() || self.reloading.as_ref().is_some_and(Reloading::is_ready)
+    }
+
+    /// The oldest snapshot of a ring that a peer fetches.
+    pub(crate) fn oldest_lent(&self, ring: RingId) -> Option<Slot> {
+        self.loans.oldest(ring)
     }
 
     fn token(&mut self) -> u64 {

@@ -38,7 +38,13 @@ impl Loans {
         self.0.values().any(|loan| loan.token == token)
     }
 
-    /// Ends those that nobody has asked of for long, or that are of another snapshot than `name` by then.
+    /// The oldest snapshot of a ring that a peer fetches. It will want the slots from there on next.
+    pub(super) fn oldest(&self, ring: RingId) -> Option<Slot> {
+        let lent = self.0.values().map(|loan| loan.sending.name()).filter(|name| name.ring == ring);
+        lent.map(|name| name.slot).min()
+    }
+
+    /// Ends those that nobody has asked of for long.
     fn expired(&mut self, now: Time) -> Vec<SnapshotName> {
         let mut names = Vec::new();
         self.0.retain(|_, loan| {
