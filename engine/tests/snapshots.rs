@@ -176,7 +176,7 @@ fn a_damaged_snapshot_falls_back_to_the_one_before_and_never_over_a_gap() {
     // Without any sound snapshot the journal alone does not make up the log.
     let snapshots = files(&directory, "snapshot");
     assert!(snapshots.len() >= 2, "the damaged one is kept until there are enough sound ones");
-    snapshots.iter().for_each(|path| damage(path));
+    snapshots.iter().filter(|path| **path != newest).for_each(|path| damage(path));
     let error = cluster.builder(0).ring(RING, common::Log::default).start().err().expect("a gap");
     assert!(matches!(error, StartError::Journal { .. }), "{error}");
     assert!(error.to_string().contains("snapshot that is missing or damaged"), "{error}");

@@ -7,6 +7,9 @@
 //! 1. A ring that has several snapshots gives up reaching back to the older ones.
 //! 2. A ring that has executed more than it has saved is saved.
 //! 3. A ring that is idle since writes what it still needs down again, a few frames, at the journal's end.
+//!
+//! What the core knows of its peers is a few frames at any time: they are written down again whenever they alone
+//! hold the journal back.
 
 use annulus_rings::{Cut, Input, Lsn, Time, reach};
 use annulus_storage::Disk;
@@ -55,28 +58,29 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         if !self.truncation.has_news(self.journal.persisted()) && !has_entered && !has_offers {
             return;
         }
-        let needed = self.needed();
-        self.journal.truncate(needed);
+        let rings = self.needed_by_rings();
+        if self.acquaintances.needed() < rings {
+            // A few frames, which would otherwise keep everything.
+            self.acquaintances.carry(&mut self.outbox);
+            self.truncation.awaits(self.outbox.appended());
+        }
+        let needed = rings.min(self.acquaintances.needed());
+        self.journal.truncate(needed.min(self.journal.persisted().next()));
         if self.journal.bytes() > self.journal.bytes_max() / 2 {
-            self.make_room(needed, now);
+            self.make_room(rings, now);
         }
     }
 
-    /// The lowest position that somebody needs.
-    fn needed(&mut self) -> Lsn {
+    /// The lowest position that a ring needs.
+    fn needed_by_rings(&mut self) -> Lsn {
         let rings = self.replicas.iter_mut().map(|replica| replica.ring.needed());
         let restoring = self.restoring.values().map(|restoring| restoring.needed());
-        let lowest = rings.chain(restoring).chain([self.acquaintances.needed()]).min();
-        lowest.unwrap_or(Lsn(0)).min(self.journal.persisted().next())
+        rings.chain(restoring).min().unwrap_or(Lsn(0)).min(self.journal.appended().next())
     }
 
     /// Asks those that hold the oldest part of the journal back to let go of it.
     fn make_room(&mut self, needed: Lsn, now: Time) {
         let oldest_part = Lsn(needed.0 + (self.journal.appended().0.saturating_sub(needed.0)) / 4);
-        if self.acquaintances.needed() <= oldest_part {
-            self.acquaintances.carry(&mut self.outbox);
-            self.truncation.awaits(self.outbox.appended());
-        }
         let mut helped = 0;
         for index in 0..self.replicas.count() {
             if helped < HELPED_MAX && self.replicas[index].ring.needed() <= oldest_part {
