@@ -230,8 +230,11 @@ impl World {
         self.observe(Happening::Started { node: id, records: self.node(id).kept(), base });
         let node = &self.nodes[usize::from(id.0) - 1];
         let (promised, state) = node.ballot().zip(node.state()).expect("the node has started");
+        let kept = node.ring().expect("the node has started").kept();
+        let taught = node.retrieve(kept, state.slot);
         self.perform(id, usize::MAX);
         judge(self.oracle.recovered(id, promised, state));
+        judge(self.oracle.gives_back(id, kept, state.slot, &taught));
     }
 
     /// Makes one step and stops the node after the first `transmits` frames that it sends in it.

@@ -335,6 +335,19 @@ impl Oracle {
         self.executed(node, state)
     }
 
+    /// A replica says that its journal gives back every slot from `kept` on: those below `executed` as they were
+    /// chosen, for they may be taught (T5).
+    pub(crate) fn gives_back(&self, node: NodeId, kept: Slot, executed: Slot, given: &[Frame]) -> Verdict {
+        let values: Vec<Option<ValueId>> = given.iter().map(|frame| Some(frame.value())).collect();
+        let truth: Vec<Option<ValueId>> = (kept.0..executed.0).map(|slot| self.chosen(Slot(slot))).collect();
+        check!(
+            "T5",
+            values == truth,
+            "{node:?} would teach {kept:?}..{executed:?} as {values:?}, and chosen is {truth:?}"
+        );
+        Ok(())
+    }
+
     /// A replica has executed: its state must be that of what is chosen (G5).
     pub(crate) fn executed(&mut self, node: NodeId, state: State) -> Verdict {
         let truth = self.state(state.slot);
