@@ -22,7 +22,7 @@ pub use node::Node;
 pub(crate) use node::read_back;
 pub use oracle::{Oracle, Violation};
 pub use snapshots::Wish;
-pub use state::State;
+pub use state::{SnapshotStage, State};
 
 /// How the rings of a world are set up.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use annulus_rings::{
 };
 
 use super::WorldOptions;
-use super::state::{Stage, State, Taking};
+use super::state::{SnapshotStage, State, Taking};
 
 /// A node: up or down, its journal stays.
 pub struct Node {
@@ -118,7 +118,7 @@ impl Node {
     /// What a snapshot that begins now is of, and where the journal may be cut then.
     pub(super) fn begin_snapshot(&mut self) -> Option<Taking> {
         let life = self.life.as_mut()?;
-        let taking = Taking { state: life.state, cut: life.ring.cut(&life.out), stage: Stage::Begun };
+        let taking = Taking { state: life.state, cut: life.ring.cut(&life.out), stage: SnapshotStage::Begun };
         life.taking = Some(taking);
         Some(taking)
     }
@@ -183,13 +183,13 @@ impl Node {
     }
 
     /// Starts from the newest snapshot, or from the one before where the newest is `rotten`. Tells the first slot
-    /// that it was not restored from.
+    /// that it was or would be restored without.
     pub(super) fn start(&mut self, now: Time, rotten: bool) -> Result<Slot, Slot> {
         let newest = self.snapshots.len().checked_sub(1 + usize::from(rotten));
         let base = newest.map(|newest| self.snapshots[newest]).unwrap_or_default();
+        self.lives += 1;
         let Ok((recovering, out, state)) = self.read_back(base) else { return Err(base.slot) };
         self.snapshots.truncate(newest.map_or(0, |newest| newest + 1));
-        self.lives += 1;
         let ring = recovering.recovered(now, &out);
         let batches = BatchBuilder::new(BATCH_BYTES_MAX, 64);
         self.life = Some(Life { ring, out, batches, state, taking: None, arrived: None });

@@ -2,7 +2,7 @@
 
 use annulus_rings::{Input, NodeId};
 
-use super::state::{Stage, Taking};
+use super::state::{SnapshotStage, Taking};
 use super::{Happening, World, judge};
 
 /// A replica's wish for a peer's snapshot.
@@ -32,21 +32,37 @@ impl World {
         let Some(taking) = self.node(id).taking() else { return false };
         let Taking { state, cut, stage } = taking;
         match stage {
-            Stage::Begun => {
+            SnapshotStage::Begun => {
                 self.node_mut(id).publish(state, false);
-                self.node_mut(id).set_taking(Some(Taking { stage: Stage::Published, ..taking }));
+                self.node_mut(id).set_taking(Some(Taking { stage: SnapshotStage::Published, ..taking }));
                 self.observe(Happening::Published { node: id, state });
             }
-            Stage::Published => {
-                self.node_mut(id).set_taking(Some(Taking { stage: Stage::Told, ..taking }));
+            SnapshotStage::Published => {
+                self.node_mut(id).set_taking(Some(Taking { stage: SnapshotStage::Told, ..taking }));
                 self.step(id, Input::Snapshotted(state.slot));
             }
-            Stage::Told => {
+            SnapshotStage::Told => {
                 self.node_mut(id).set_taking(None);
                 self.step(id, Input::Truncate(cut));
             }
         }
         true
+    }
+
+    /// A node takes a snapshot as far as `stage`.
+    pub fn take_snapshot(&mut self, id: NodeId, stage: SnapshotStage) {
+        self.begin_snapshot(id);
+        while self.node(id).taking().is_some_and(|taking| taking.stage < stage) {
+            self.continue_snapshot(id);
+        }
+    }
+
+    /// A node's journal is cut below the snapshot that it takes, or below the one that it started from.
+    pub fn truncate(&mut self, id: NodeId) {
+        if self.node(id).taking().is_none() {
+            return self.truncate_restored(id);
+        }
+        while self.continue_snapshot(id) {}
     }
 
     /// Gives up the snapshot that a node takes.

@@ -22,8 +22,8 @@ impl State {
 }
 
 /// How far a snapshot is that a node takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stage {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum SnapshotStage {
     /// It is being written.
     Begun,
     /// It is durable; the ring was not told.
@@ -38,5 +38,5 @@ pub(super) struct Taking {
     pub(super) state: State,
     /// Where the journal may be cut when it is durable.
     pub(super) cut: Cut,
-    pub(super) stage: Stage,
+    pub(super) stage: SnapshotStage,
 }
