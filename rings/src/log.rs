@@ -183,6 +183,14 @@ impl Log {
         self.persisted(self.persisted);
     }
 
+    /// Lets go of a vote for `slot` that is not known to be for the chosen value, if there is one.
+    pub fn forget(&mut self, slot: Slot) {
+        requires!(T3, slot >= self.chosen);
+        if let Some(held) = slot.offset_from(self.floor).and_then(|offset| self.entries.get_mut(offset)) {
+            held.take_if(|entry| !entry.chosen);
+        }
+    }
+
     /// The lowest position at which the journal has anything that is held of `from` and later slots.
     pub fn lowest_lsn(&self, from: Slot) -> Option<Lsn> {
         self.held(from).map(|entry| entry.lsn).min()

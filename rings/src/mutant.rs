@@ -121,6 +121,7 @@ mutants! {
         BASE_LEAVES_PROMISE "A1" "the textbook";
         COVERED_PROMISE_FORGOTTEN "A1" "the textbook";
         SUPERSEDED_VOTES_STAY "T3" "openraft #561 (4)";
+        SUPERSEDED_VOTES_RETURN "T3" "openraft #561 (4)";
         LATE_SNAPSHOT_MOVES_BACK "T3" "hashicorp/raft #248 (28)";
         LATE_SNAPSHOT_COUNTS "T2" "hashicorp/raft #248 (28)";
         GAP_BRIDGED "T2" "Zeebe #3573 (27)";

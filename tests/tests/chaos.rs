@@ -1,4 +1,4 @@
-//! Seeded accidents against the global rules G1–G4, T2, L2–L4, A2–A4, P1, P7 and, after healing, G11.
+//! Seeded accidents against the global rules G1–G6, T1–T3, L2–L4, A1–A4, P1, P7 and, after healing, G11.
 //!
 //! `ANNULUS_SEED=17` plays that history alone, `ANNULUS_SEEDS=100000` plays so many from the first on.
 
@@ -28,6 +28,8 @@ fn replicas_agree_through_every_accident_and_serve_after_it() {
         total.chosen += summary.chosen;
         total.ballots_led += summary.ballots_led;
         total.crashes += summary.crashes;
+        total.snapshots += summary.snapshots;
+        total.transfers += summary.transfers;
         total.steps += summary.steps;
         played += 1;
         if is_bounded && start.elapsed() > TIME_MAX {
@@ -35,8 +37,9 @@ fn replicas_agree_through_every_accident_and_serve_after_it() {
         }
     }
     println!(
-        "{played} of {seeds} seeds: {} steps, {} crashes, {} ballots led, {} slots chosen",
-        total.steps, total.crashes, total.ballots_led, total.chosen
+        "{played} of {seeds} seeds: {} steps, {} crashes, {} ballots led, {} slots chosen, {} stages of snapshots, \
+         {} snapshots of peers",
+        total.steps, total.crashes, total.ballots_led, total.chosen, total.snapshots, total.transfers
     );
     assert!(played < 100 || total.crashes > 100 && total.ballots_led > 100, "accidents must happen");
 }

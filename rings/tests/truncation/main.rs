@@ -141,6 +141,29 @@ fn an_older_snapshot_is_refused_when_the_journal_does_not_bridge_the_gap() {
     assert_eq!(stage.recovering(3, cut.lsn).err(), Some(Ignored::Gap));
 }
 
+/// A cut above the snapshot says nothing of records that were carried behind it since.
+#[test]
+fn an_older_snapshot_is_enough_again_when_the_slots_above_it_were_carried() {
+    let mut stage = Stage::retaining();
+    stage.six_votes(2);
+    stage.snapshot();
+    stage.step(Input::Frame(header(Kind::Heartbeat, ballot(1, 1)).chosen(4).frame())).unwrap();
+    let cut = stage.snapshot();
+    stage.step(Input::Truncate(cut)).unwrap();
+    stage.persist();
+    // The newer snapshot cannot be read, and the records are all there.
+    stage.restart(2, Lsn(1));
+    let (base, end) = (stage.out.appended(), stage.ring.progress().executed);
+    assert_eq!(end, Slot(4));
+    stage.step(Input::Carry).unwrap();
+    stage.persist();
+    assert_eq!(stage.ring.needed(), base.next());
+    // Freed in part: the cut of the lost snapshot is the first thing that is left.
+    stage.restart(2, base);
+    assert_eq!((stage.ring.progress().executed, stage.ring.kept()), (Slot(4), Slot(2)));
+    assert_eq!(stage.promised_votes(9), [(4, 1), (5, 1)]);
+}
+
 #[test]
 fn a_cut_may_be_anywhere_in_front_of_the_last() {
     let mut stage = Stage::retaining();

@@ -16,7 +16,7 @@ use annulus_rings::{Input, NodeId, Time};
 pub use plan::Plan;
 pub use random::Random;
 
-use crate::world::{Envelope, Happening, Retrieval, World};
+use crate::world::{Envelope, Happening, Retrieval, Wish, World};
 
 /// Election timeouts within which a healed quorum has a leader and serves every probe.
 const TIMEOUTS_TO_SERVE: u32 = 40;
@@ -33,6 +33,12 @@ enum Due {
     Persist(NodeId),
     Retrieve(Retrieval),
     Start(NodeId),
+    /// A node begins a snapshot.
+    Snapshot,
+    /// The snapshot that a node takes reaches its next stage.
+    Stage(NodeId),
+    Transfer(Wish),
+    Install(NodeId),
     Propose,
     Heal,
     /// A split into those whose bit is set and the others; either way or one way.
@@ -51,6 +57,10 @@ pub struct Summary {
     pub ballots_led: usize,
     /// Crashes.
     pub crashes: usize,
+    /// Stages that snapshots reached: durable, told, journal cut.
+    pub snapshots: usize,
+    /// Snapshots that came from a peer.
+    pub transfers: usize,
     /// Steps of rings.
     pub steps: usize,
     /// Identifies the history: equal for equal seeds.
@@ -121,6 +131,9 @@ impl Chaos {
 
     fn misbehave(&mut self) {
         self.arrange(Duration::ZERO, Due::Propose);
+        if self.plan.snapshot_interval > Duration::ZERO {
+            self.arrange(self.plan.snapshot_interval, Due::Snapshot);
+        }
         if self.plan.split_interval > Duration::ZERO {
             self.arrange_split();
         }
@@ -220,7 +233,14 @@ impl Chaos {
                 self.summary.steps += 1;
                 self.world.retrieve(retrieval);
             }
-            Due::Start(id) => self.world.start(id),
+            Due::Start(id) => {
+                let rotten = self.random.permille(self.plan.rotten_permille);
+                self.world.start_from(id, rotten);
+            }
+            Due::Snapshot => self.snapshot(),
+            Due::Stage(id) => self.stage(id),
+            Due::Transfer(wish) => self.transfer(wish),
+            Due::Install(id) => self.install(id),
             Due::Propose => self.propose(),
             Due::Heal => {
                 self.world.heal();
@@ -265,8 +285,7 @@ impl Chaos {
     }
 
     fn propose(&mut self) {
-        let ids = self.world.ids();
-        let id = ids[self.random.below(ids.len() as u64) as usize];
+        let id = self.any();
         for _ in 0..=self.random.below(3) {
             self.propose_at(id);
         }
@@ -278,6 +297,76 @@ impl Chaos {
         self.commands += 1;
         let command = format!("c{}{}", self.commands, "·".repeat(self.plan.padding_count));
         self.world.propose(id, &[&command]);
+    }
+
+    /// A node begins a snapshot; another frees space, in one way or another.
+    fn snapshot(&mut self) {
+        let id = self.any();
+        self.world.begin_snapshot(id);
+        self.arrange_stage(id);
+        let id = self.any();
+        if self.random.permille(self.plan.carry_permille) {
+            self.world.carry(id);
+        } else if self.random.permille(200) {
+            self.world.truncate_restored(id);
+        }
+        let (id, records) = (self.any(), self.random.below(60) as usize);
+        self.world.free(id, records);
+        let delay = self.random.duration(self.plan.snapshot_interval * 2);
+        self.arrange(delay, Due::Snapshot);
+    }
+
+    fn arrange_stage(&mut self, id: NodeId) {
+        let delay = self.random.duration(self.plan.snapshot_time_max);
+        self.arrange(delay, Due::Stage(id));
+    }
+
+    /// A snapshot goes on, or is given up, or its node stops between two stages.
+    fn stage(&mut self, id: NodeId) {
+        self.summary.steps += 1;
+        if self.stops_in_between(id) {
+            return;
+        }
+        if self.random.permille(self.plan.abandon_permille) {
+            self.world.abandon_snapshot(id);
+        }
+        if self.world.continue_snapshot(id) {
+            self.summary.snapshots += 1;
+            self.arrange_stage(id);
+        }
+    }
+
+    /// A peer's snapshot arrives; it takes effect later, if its node lives.
+    fn transfer(&mut self, wish: Wish) {
+        self.summary.steps += 1;
+        if self.world.transfer(wish) {
+            self.summary.transfers += 1;
+            let delay = self.random.duration(self.plan.snapshot_time_max);
+            self.arrange(delay, Due::Install(wish.node));
+        }
+    }
+
+    fn install(&mut self, id: NodeId) {
+        self.summary.steps += 1;
+        if !self.stops_in_between(id) {
+            self.world.install(id);
+        }
+    }
+
+    /// Snapshots are few, so what may stop a node in the middle of a step does so more often here.
+    fn stops_in_between(&mut self, id: NodeId) -> bool {
+        let stops = self.random.permille(self.plan.crash_permille * 5) && self.world.node(id).is_up();
+        if stops {
+            let survivors = self.survivors();
+            self.world.crash(id, survivors);
+            self.crashed(id);
+        }
+        stops
+    }
+
+    fn any(&mut self) -> NodeId {
+        let ids = self.world.ids();
+        ids[self.random.below(ids.len() as u64) as usize]
     }
 
     fn split(&mut self, members: u64, one_way: bool) {
@@ -310,6 +399,10 @@ impl Chaos {
         for retrieval in std::mem::take(&mut self.world.retrievals) {
             let delay = self.random.duration(self.plan.write_time_max);
             self.arrange(delay, Due::Retrieve(retrieval));
+        }
+        for wish in std::mem::take(&mut self.world.wishes) {
+            let delay = self.random.duration(self.plan.snapshot_time_max * 2);
+            self.arrange(delay, Due::Transfer(wish));
         }
         for id in self.world.ids() {
             if self.world.node(id).undurable() > 0 && !self.writing.contains(&id) {

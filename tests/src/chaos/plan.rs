@@ -38,6 +38,16 @@ pub struct Plan {
     pub down_time_max: Duration,
     /// The mean time between proposals.
     pub propose_interval: Duration,
+    /// The mean time between snapshots of any node; zero for none.
+    pub snapshot_interval: Duration,
+    /// The longest that a snapshot takes from one stage to the next.
+    pub snapshot_time_max: Duration,
+    /// Snapshots that are given up half way, of a thousand.
+    pub abandon_permille: u64,
+    /// How often a ring writes again what it holds, of a thousand snapshots.
+    pub carry_permille: u64,
+    /// Starts at which the newest snapshot cannot be read, of a thousand.
+    pub rotten_permille: u64,
     /// The mean time between splits of the network, and of their duration; zero for none.
     pub split_interval: Duration,
 }
@@ -67,6 +77,11 @@ impl Plan {
             down_time_max: ms(random.pick(&[1, 100, 1000])),
             propose_interval: ms(random.pick(&[1, 5, 30])),
             split_interval: ms(some(random, &[100, 400, 1000])),
+            snapshot_interval: ms(some(random, &[3, 20, 100])),
+            snapshot_time_max: ms(random.pick(&[0, 5, 50])),
+            abandon_permille: some(random, &[50, 300]),
+            carry_permille: some(random, &[100, 500]),
+            rotten_permille: some(random, &[100, 500]),
         }
     }
 
@@ -79,6 +94,8 @@ impl Plan {
             late_permille: 0,
             crash_permille: 0,
             partial_write_permille: 0,
+            abandon_permille: 0,
+            rotten_permille: 0,
             delay_max: self.delay_max.min(self.election_timeout / 20),
             write_time_max: self.write_time_max.min(self.election_timeout / 20),
             split_interval: Duration::ZERO,

@@ -160,7 +160,7 @@ impl Replica {
                         Input::Executed(slot)
                     }
                     Event::Retrieve { to, from, upto, .. } => {
-                        let frames = read_back(&self.journal[..self.durable], from, upto);
+                        let frames = read_back(self.journal[..self.durable].iter(), from, upto);
                         Input::Retrieved { to, from, frames }
                     }
                     Event::RoleChanged { role: Role::Leader, ballot, .. } => {

@@ -17,7 +17,15 @@
 //! | `persist 1 2` | the next two records of node 1 are durable; without a count, all |
 //! | `settle` | network and disks work until nothing is left to do; no time passes |
 //! | `crash 1`, `crash 1 keeping 1` | node 1 stops; unreported records are lost, but for the first so many |
-//! | `start 1` | node 1 starts from the records that it has |
+//! | `start 1` | node 1 starts from its newest snapshot and the records that it has |
+//! | `start 1 rotten` | the same, and it cannot read its newest snapshot |
+//! | `snapshot 1` | node 1 takes a snapshot of what it has executed: it is durable, and the ring knows |
+//! | `snapshot 1 begun`, `snapshot 1 durable` | only as far as that |
+//! | `truncate 1` | node 1's journal is cut below that snapshot, or below the one that it started from |
+//! | `carry 1` | node 1 writes what it holds again, and cuts its journal in front of that |
+//! | `free 1`, `free 1 3` | what node 1 needs no longer of its journal is gone, or at most three records |
+//! | `transfer 3` | a snapshot that node 3 was told of arrives there and is durable |
+//! | `install 3` | node 3 is restored from it |
 //! | `cut 1>2`, `cut 1`, `heal` | a link, or every link of a node, loses what is sent on it |
 //! | `flight` | shows what is in flight |
 //! | `status` | shows every node |
@@ -27,7 +35,7 @@ use std::time::Duration;
 
 use annulus_rings::{Kind, NodeId, Slot};
 
-use crate::world::Envelope;
+use crate::world::{Envelope, SnapshotStage};
 
 /// One command.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,8 +75,20 @@ pub enum Command {
     Settle,
     /// A node stops; so many unreported records survive.
     Crash(NodeId, usize),
-    /// A node starts.
-    Start(NodeId),
+    /// A node starts; maybe it cannot read its newest snapshot.
+    Start(NodeId, bool),
+    /// A node takes a snapshot, so far.
+    Snapshot(NodeId, SnapshotStage),
+    /// A node's journal is cut.
+    Truncate(NodeId),
+    /// A node writes again what it holds.
+    Carry(NodeId),
+    /// So many records are gone.
+    Free(NodeId, usize),
+    /// A peer's snapshot arrives.
+    Transfer(NodeId),
+    /// The snapshot that has arrived takes effect.
+    Install(NodeId),
     /// Links are cut: from, to; `None` is every node.
     Cut(Option<NodeId>, Option<NodeId>),
     /// Links are mended.
@@ -154,7 +174,17 @@ impl Command {
             ("settle", []) => Ok(Command::Settle),
             ("crash", [id]) => Ok(Command::Crash(node(id)?, 0)),
             ("crash", [id, "keeping", records]) => Ok(Command::Crash(node(id)?, number(records)?)),
-            ("start", [id]) => Ok(Command::Start(node(id)?)),
+            ("start", [id]) => Ok(Command::Start(node(id)?, false)),
+            ("start", [id, "rotten"]) => Ok(Command::Start(node(id)?, true)),
+            ("snapshot", [id]) => Ok(Command::Snapshot(node(id)?, SnapshotStage::Told)),
+            ("snapshot", [id, "durable"]) => Ok(Command::Snapshot(node(id)?, SnapshotStage::Published)),
+            ("snapshot", [id, "begun"]) => Ok(Command::Snapshot(node(id)?, SnapshotStage::Begun)),
+            ("truncate", [id]) => Ok(Command::Truncate(node(id)?)),
+            ("carry", [id]) => Ok(Command::Carry(node(id)?)),
+            ("free", [id]) => Ok(Command::Free(node(id)?, usize::MAX)),
+            ("free", [id, records]) => Ok(Command::Free(node(id)?, number(records)?)),
+            ("transfer", [id]) => Ok(Command::Transfer(node(id)?)),
+            ("install", [id]) => Ok(Command::Install(node(id)?)),
             ("cut", [link]) => match link.split_once('>') {
                 Some((from, to)) => Ok(Command::Cut(any_node(from)?, any_node(to)?)),
                 None => Ok(Command::Cut(Some(node(link)?), None)),

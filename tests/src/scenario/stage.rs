@@ -5,7 +5,7 @@ use std::time::Duration;
 use annulus_rings::{NodeId, Role};
 
 use super::command::{Command, Delivery, Selector};
-use crate::world::{Envelope, Happening, World, WorldOptions, tell, tell_role};
+use crate::world::{Envelope, Happening, Node, Wish, World, WorldOptions, tell, tell_role};
 
 /// Rounds after which network and disks must have settled: more would be an endless conversation.
 const SETTLE_ROUNDS_MAX: usize = 100;
@@ -62,7 +62,13 @@ impl Stage {
             Command::Persist(id, records) => world.persist(id, records),
             Command::Settle => settle(world)?,
             Command::Crash(id, survivors) => world.crash(id, survivors),
-            Command::Start(id) => world.start(id),
+            Command::Start(id, rotten) => world.start_from(id, rotten),
+            Command::Snapshot(id, stage) => world.take_snapshot(id, stage),
+            Command::Truncate(id) => world.truncate(id),
+            Command::Carry(id) => world.carry(id),
+            Command::Free(id, records) => world.free(id, records),
+            Command::Transfer(id) => transfer(world, id)?,
+            Command::Install(id) => world.install(id),
             Command::Cut(from, to) => cut(world, from, to),
             Command::Heal => world.heal(),
             Command::Flight => return Ok(world.flight.iter().map(tell_envelope).collect()),
@@ -194,6 +200,13 @@ fn cut(world: &mut World, from: Option<NodeId>, to: Option<NodeId>) {
     }
 }
 
+/// The first of a node's wishes is granted, and the others are forgotten.
+fn transfer(world: &mut World, id: NodeId) -> Result<(), String> {
+    let wishes: Vec<Wish> = world.wishes.extract_if(.., |wish| wish.node == id).collect();
+    let granted = wishes.into_iter().any(|wish| world.transfer(wish));
+    if granted { Ok(()) } else { Err("no snapshot arrives".to_owned()) }
+}
+
 /// Journals answer reads at once.
 fn retrieve(world: &mut World) {
     for retrieval in std::mem::take(&mut world.retrievals) {
@@ -208,15 +221,23 @@ fn tell_envelope(envelope: &Envelope) -> String {
 fn tell_status(world: &World, id: NodeId) -> String {
     let node = world.node(id);
     let (Some(role), Some(ballot)) = (node.role(), node.ballot()) else {
-        return format!("{id:?} is down with {} records", node.durable());
+        return format!("{id:?} is down with {} records{}", node.kept(), tell_snapshot(node));
     };
     let progress = node.progress();
     format!(
-        "{id:?} {}: proposed below {:?}, durable below {:?}, chosen below {:?}, executed below {:?}",
+        "{id:?} {}: proposed below {:?}, durable below {:?}, chosen below {:?}, executed below {:?}{}",
         tell_role(role, ballot),
         progress.proposed,
         progress.durable,
         progress.chosen,
-        progress.executed
+        progress.executed,
+        tell_snapshot(node)
     )
+}
+
+/// What a node has a snapshot of, and what its journal gives back.
+fn tell_snapshot(node: &Node) -> String {
+    let Some(snapshot) = node.snapshot() else { return String::new() };
+    let kept = node.ring().map(|ring| format!(", {} records from {:?} on", node.kept(), ring.kept()));
+    format!(", snapshot below {:?}{}", snapshot.slot, kept.unwrap_or_default())
 }

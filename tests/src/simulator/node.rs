@@ -3,7 +3,7 @@
 use annulus::StateMachine;
 use annulus::clock::Clock as _;
 use annulus::core::{Core, CoreParts};
-use annulus_rings::{Incarnation, NodeId, RingId, Role, Time};
+use annulus_rings::{Incarnation, NodeId, RingId, Role, Slot, Time};
 use annulus_storage::Unrecovered;
 
 use super::client::{Clients, Switch};
@@ -103,7 +103,11 @@ impl Node {
         self.fuse.replace();
         fuse.inspect(|outputs| self.fuse.light(*outputs));
         self.disk.starting();
-        self.scene.borrow_mut().happen_to_all(&Happening::Started { node: self.id, records: 0 });
+        self.scene.borrow_mut().happen_to_all(&Happening::Started {
+            node: self.id,
+            records: 0,
+            base: Slot(0),
+        });
         let whose = (self.id, self.rings.clone());
         let random = Random::new(self.random.number());
         let clients = Clients::new(&self.scene, plan, random, &self.fuse, switch, whose);

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use annulus_rings::{Ballot, Commands, Frame, Ignored, Kind, Lsn, Message, NodeId, Role, Slot, message};
+use annulus_rings::{
+    Ballot, Commands, Frame, FrameHeader, Ignored, Kind, Lsn, Message, NodeId, Role, Slot, message,
+};
+
+use super::State;
 
 /// One thing that happened, as an observer who sees all nodes would note it.
 #[derive(Clone, Debug)]
@@ -13,6 +17,52 @@ pub enum Happening {
         node: NodeId,
         /// Records read back.
         records: usize,
+        /// The first slot that the snapshot which it was restored from does not cover.
+        base: Slot,
+    },
+    /// A snapshot cannot be started from: the journal was cut above it.
+    Refused {
+        /// The node.
+        node: NodeId,
+        /// The first slot that the snapshot does not cover.
+        base: Slot,
+    },
+    /// A node begins a snapshot.
+    Begun {
+        /// The node.
+        node: NodeId,
+        /// The first slot that it will not cover.
+        slot: Slot,
+    },
+    /// A snapshot is durable on a node, whoever took it.
+    Published {
+        /// The node.
+        node: NodeId,
+        /// What is in it.
+        state: State,
+    },
+    /// A replica is told that its state was restored from a peer's snapshot.
+    Installed {
+        /// The node.
+        node: NodeId,
+        /// What is in it.
+        state: State,
+    },
+    /// A replica is told that a peer has a snapshot of what it lacks.
+    Wanted {
+        /// The node.
+        node: NodeId,
+        /// The peer.
+        from: NodeId,
+        /// The first slot that the snapshot does not cover.
+        slot: Slot,
+    },
+    /// Records of a journal are gone for good.
+    Freed {
+        /// The node.
+        node: NodeId,
+        /// The first record that is left.
+        below: Lsn,
     },
     /// A node stopped at once.
     Crashed {
@@ -104,7 +154,26 @@ impl Happening {
 impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Happening::Started { node, records } => write!(f, "{node:?} starts from {records} records"),
+            Happening::Started { node, records, base: Slot(0) } => {
+                write!(f, "{node:?} starts from {records} records")
+            }
+            Happening::Started { node, records, base } => {
+                write!(f, "{node:?} starts from a snapshot below {base:?} and {records} records")
+            }
+            Happening::Refused { node, base } => {
+                write!(f, "{node:?} cannot start from the snapshot below {base:?}: slots are missing")
+            }
+            Happening::Begun { node, slot } => write!(f, "{node:?} begins a snapshot below {slot:?}"),
+            Happening::Published { node, state } => {
+                write!(f, "{node:?} holds a snapshot below {:?} durably", state.slot)
+            }
+            Happening::Installed { node, state } => {
+                write!(f, "{node:?} is restored from the snapshot below {:?}", state.slot)
+            }
+            Happening::Wanted { node, from, slot } => {
+                write!(f, "{node:?} wants the snapshot below {slot:?} of {from:?}")
+            }
+            Happening::Freed { node, below } => write!(f, "{node:?} frees its records below #{below}"),
             Happening::Crashed { node, survivors: 0 } => write!(f, "{node:?} crashes"),
             Happening::Crashed { node, survivors } => {
                 write!(f, "{node:?} crashes, {survivors} records reached its disk unnoticed")
@@ -157,9 +226,21 @@ fn tell_record(frame: &Frame) -> String {
     match Message::decode(&header) {
         _ if header.kind.is_of_core() => tell_of_core(frame),
         _ if header.kind == Kind::Mark => format!("Mark chosen below {:?}", header.chosen),
+        _ if header.kind == Kind::Base => tell_base(&header),
         Ok(message) => tell_message(&message, header.ballot, frame),
         Err(malformed) => malformed.to_string(),
     }
+}
+
+/// A cut: where, what is chosen and promised, and how far the own records reach if a snapshot goes beyond.
+fn tell_base(header: &FrameHeader) -> String {
+    let [own, lsn, ..] = header.words;
+    let own =
+        if own < header.slot.0 { format!(", own records below {:?}", Slot(own)) } else { String::new() };
+    format!(
+        "Base below {:?}, records from #{lsn} on{own}, chosen below {:?}, promised {}",
+        header.slot, header.chosen, header.ballot
+    )
 }
 
 /// What a core says of disks, or writes down of them.
@@ -196,7 +277,7 @@ fn tell_message(message: &Message, ballot: Ballot, frame: &Frame) -> String {
         Message::Heard { promised, .. } => format!("Heard {ballot}, promised {promised}"),
         Message::Fetch { from, upto } => format!("Fetch {from:?}..{upto:?}"),
         Message::Learn { .. } => format!("Learn{}", tell_carried(frame)),
-        Message::Truncated { snapshot } => format!("Truncated, snapshot of the slots below {snapshot:?}"),
+        Message::Truncated { snapshot } => format!("Truncated, snapshot below {snapshot:?}"),
     }
 }
 

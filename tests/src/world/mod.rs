@@ -4,9 +4,12 @@
 //! record waits in the journal until the test makes it durable, and time stands still until it is moved.
 //! Every happening goes past the [`Oracle`], which sees all replicas and panics at the first disagreement.
 
+mod disk;
 mod happening;
 mod node;
 mod oracle;
+mod snapshots;
+mod state;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,6 +21,8 @@ pub use happening::{Happening, tell};
 pub use node::Node;
 pub(crate) use node::read_back;
 pub use oracle::{Oracle, Violation};
+pub use snapshots::Wish;
+pub use state::{SnapshotStage, State};
 
 /// How the rings of a world are set up.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +87,8 @@ pub struct World {
     pub flight: Vec<Envelope>,
     /// Reads that were asked for and not answered.
     pub retrievals: Vec<Retrieval>,
+    /// Peers' snapshots that replicas were told of and have not asked for.
+    pub wishes: Vec<Wish>,
     /// Everything that happened since the test last took it.
     pub happenings: Vec<Happening>,
     nodes: Vec<Node>,
@@ -96,6 +103,7 @@ impl World {
         let mut world = World {
             flight: Vec::new(),
             retrievals: Vec::new(),
+            wishes: Vec::new(),
             happenings: Vec::new(),
             nodes: (1..=options.nodes).map(|id| Node::new(NodeId(id), options)).collect(),
             cuts: BTreeSet::new(),
@@ -192,21 +200,41 @@ impl World {
         let first = self.node(id).durable();
         self.node_mut(id).crash(survivors);
         self.retrievals.retain(|retrieval| retrieval.node != id);
+        self.wishes.retain(|wish| wish.node != id);
         self.observe(Happening::Crashed { node: id, survivors: self.node(id).durable() - first });
         for (lsn, frame) in self.node(id).records(first) {
             self.observe(Happening::Durable { node: id, lsn, frame });
         }
     }
 
-    /// Starts a node that is down, from exactly the records that survived.
+    /// Starts a node that is down, from its newest snapshot and exactly the records that survived.
     pub fn start(&mut self, id: NodeId) {
+        self.start_from(id, false);
+    }
+
+    /// Starts a node that is down; from the snapshot before the newest if that is `rotten`, unless its ring sees
+    /// that the journal does not reach back to that one.
+    pub fn start_from(&mut self, id: NodeId, rotten: bool) {
         if self.node(id).is_up() {
             return;
         }
         let now = self.now;
-        self.observe(Happening::Started { node: id, records: self.node(id).durable() });
-        self.node_mut(id).start(now);
+        let base = match self.node_mut(id).start(now, rotten) {
+            Ok(base) => base,
+            Err(base) => {
+                self.observe(Happening::Refused { node: id, base });
+                let newest = self.node_mut(id).start(now, false);
+                newest.expect("a node can start from its newest snapshot")
+            }
+        };
+        self.observe(Happening::Started { node: id, records: self.node(id).kept(), base });
+        let node = &self.nodes[usize::from(id.0) - 1];
+        let (promised, state) = node.ballot().zip(node.state()).expect("the node has started");
+        let kept = node.ring().expect("the node has started").kept();
+        let taught = node.retrieve(kept, state.slot);
         self.perform(id, usize::MAX);
+        judge(self.oracle.recovered(id, promised, state));
+        judge(self.oracle.gives_back(id, kept, state.slot, &taught));
     }
 
     /// Makes one step and stops the node after the first `transmits` frames that it sends in it.
@@ -277,8 +305,8 @@ impl World {
     fn report(&mut self, node: NodeId, event: Event) {
         match event {
             Event::Chosen { slot, frame, .. } => {
-                self.observe(Happening::Chosen { node, slot, frame });
-                self.execute(node, slot);
+                self.observe(Happening::Chosen { node, slot, frame: frame.clone() });
+                self.execute(node, slot, &frame);
             }
             Event::RoleChanged { role, ballot, .. } => {
                 self.observe(Happening::Role { node, role, ballot });
@@ -287,15 +315,19 @@ impl World {
                 self.observe(Happening::Retrieve { node, to, from, upto });
                 self.retrievals.push(Retrieval { node, to, from, upto });
             }
-            Event::SnapshotWanted { .. } => {}
+            Event::SnapshotWanted { from, slot, .. } => {
+                self.observe(Happening::Wanted { node, from, slot });
+                self.wishes.push(Wish { node, from });
+            }
         }
     }
 
     /// The state machine executes at once; a slot that the journal alone showed chosen, it has executed
     /// before the ring could vote.
-    fn execute(&mut self, id: NodeId, slot: Slot) {
+    fn execute(&mut self, id: NodeId, slot: Slot, frame: &Frame) {
         if slot >= self.node(id).progress().executed {
             let now = self.now;
+            self.node_mut(id).execute(slot, frame);
             let told = self.node_mut(id).step(now, Input::Executed(slot));
             assert_eq!(told, Ok(()), "{id:?} executed {slot:?}");
         }

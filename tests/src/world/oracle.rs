@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use annulus_rings::frame::ValueId;
-use annulus_rings::{Ballot, Frame, Kind, Message, NodeId, Progress, Role, Slot, message};
+use annulus_rings::{Ballot, Frame, Kind, Lsn, Message, NodeId, Progress, Role, Slot, message};
 
-use super::Happening;
+use super::disk::Disk;
+use super::{Happening, State};
 
 /// A rule that was broken, and how.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,6 +51,8 @@ pub struct Oracle {
     /// Who led in each ballot, and in which of its lives (G3, P1).
     leaders: BTreeMap<Ballot, (NodeId, u64)>,
     nodes: BTreeMap<NodeId, Observed>,
+    /// The state after each slot from the first on, as far as it was asked for.
+    states: Vec<State>,
 }
 
 /// What the oracle knows of one node.
@@ -60,8 +63,9 @@ struct Observed {
     promised_durable: Ballot,
     /// The highest ballot that any of its records promises, durable or not.
     promised: Ballot,
-    /// The values that it holds durably, by the ballot of their Accept: its votes, and what it was taught.
+    /// The values that it ever held durably, by the ballot of their Accept: its votes, and what it was taught.
     held: BTreeMap<(Slot, Ballot), ValueId>,
+    disk: Disk,
     /// The first slot that it has not reported chosen in this life.
     reported: Slot,
     /// Its watermarks, which only rise within a life.
@@ -76,7 +80,6 @@ impl Observed {
 
     fn hold_durably(&mut self, accept: &Frame) {
         let header = accept.header();
-        self.promise_durably(header.ballot);
         self.held.insert((header.slot, header.ballot), accept.value());
     }
 }
@@ -107,14 +110,20 @@ impl Oracle {
     /// Judges one happening.
     pub(crate) fn observe(&mut self, happening: &Happening) -> Verdict {
         match happening {
-            Happening::Started { node, .. } => self.started(*node),
+            Happening::Started { node, base, .. } => self.started(*node, *base),
+            Happening::Published { node, state } => return self.published(*node, *state),
+            Happening::Installed { node, state } => return self.installed(*node, *state),
+            Happening::Freed { node, below } => return self.freed(*node, *below),
+            Happening::Refused { node, base } => return self.refused(*node, *base),
             Happening::Sent { from, to, frame, .. } => return self.sent(*from, *to, frame),
-            Happening::Appended { node, frame, .. } => return self.appended(*node, frame),
-            Happening::Durable { node, frame, .. } => return self.durable(*node, frame),
+            Happening::Appended { node, lsn, frame } => return self.appended(*node, *lsn, frame),
+            Happening::Durable { node, lsn, frame } => return self.durable(*node, *lsn, frame),
             Happening::Chosen { node, slot, frame } => return self.reported(*node, *slot, frame),
             Happening::Role { node, role: Role::Leader, ballot } => return self.leads(*node, *ballot),
             Happening::Crashed { .. }
             | Happening::Retrieve { .. }
+            | Happening::Wanted { .. }
+            | Happening::Begun { .. }
             | Happening::Ignored { .. }
             | Happening::Role { .. } => {}
         }
@@ -125,8 +134,14 @@ impl Oracle {
     /// the vote in the highest ballot that its members hold durably (G7).
     pub(crate) fn recoverable(&self, sound: &[NodeId]) -> Verdict {
         for (&slot, &value) in &self.chosen {
-            let vote = |node: &NodeId| (self.highest_vote(*node, slot), *node);
-            let mut votes: Vec<(Option<(Ballot, ValueId)>, NodeId)> = sound.iter().map(vote).collect();
+            // Whoever has a snapshot of the slot says that it is chosen, which outbids every vote.
+            let is_covered =
+                |node: &NodeId| self.nodes.get(node).is_some_and(|seen| seen.disk.covered > slot);
+            let highest = Some((Ballot { round: u64::MAX, ..Ballot::ZERO }, value));
+            let vote =
+                |node: &NodeId| if is_covered(node) { highest } else { self.highest_vote(*node, slot) };
+            let mut votes: Vec<(Option<(Ballot, ValueId)>, NodeId)> =
+                sound.iter().map(|node| (vote(node), *node)).collect();
             votes.sort_by_key(|(vote, _)| vote.map(|(ballot, _)| ballot));
             // Whoever has at least so many below or beside him is the highest of some quorum.
             for (vote, node) in votes.iter().skip(self.quorum - 1) {
@@ -156,11 +171,12 @@ impl Oracle {
         Ok(())
     }
 
-    fn started(&mut self, node: NodeId) {
+    fn started(&mut self, node: NodeId, base: Slot) {
         let observed = self.nodes.entry(node).or_default();
         observed.lives += 1;
-        observed.reported = Slot(0);
+        observed.reported = base;
         observed.progress = Progress::default();
+        observed.disk.restart(base);
         // What was not durable is gone: the promises in it were never given.
         observed.promised = observed.promised_durable;
     }
@@ -217,20 +233,28 @@ impl Oracle {
         Ok(())
     }
 
-    fn appended(&mut self, node: NodeId, frame: &Frame) -> Verdict {
+    fn appended(&mut self, node: NodeId, lsn: Lsn, frame: &Frame) -> Verdict {
         let header = frame.header();
-        if !matches!(header.kind, Kind::Prepare | Kind::Accept) {
+        let observed = self.node(node);
+        let is_carried = header.kind == Kind::Accept && observed.disk.holds((header.slot, header.ballot));
+        observed.disk.append(lsn, frame, observed.reported);
+        if is_carried || !matches!(header.kind, Kind::Prepare | Kind::Accept | Kind::Base) {
             return Ok(());
         }
-        let promised = self.node(node).promised;
-        check!("A3", header.ballot >= promised, "{node:?} promised {promised} and takes {frame:?}");
-        self.node(node).promised = header.ballot;
+        let promised = observed.promised;
+        let rule = if header.kind == Kind::Base { "A1" } else { "A3" };
+        if header.ballot < promised {
+            let what = format!("{node:?} promised {promised} and takes {frame:?}");
+            return Err(Violation { rule, what });
+        }
+        observed.promised = header.ballot;
         if header.kind == Kind::Accept { self.proposes(frame) } else { Ok(()) }
     }
 
-    fn durable(&mut self, node: NodeId, frame: &Frame) -> Verdict {
+    fn durable(&mut self, node: NodeId, lsn: Lsn, frame: &Frame) -> Verdict {
+        let promise = self.node(node).disk.persist(lsn);
+        self.node(node).promise_durably(promise);
         match frame.kind() {
-            Kind::Prepare => self.node(node).promise_durably(frame.header().ballot),
             Kind::Accept => {
                 self.node(node).hold_durably(frame);
                 return self.voted(node, frame.header().slot, frame.header().ballot);
@@ -263,6 +287,83 @@ impl Oracle {
         check!("L4", slot == expected, "{node:?} reports {slot:?} where {expected:?} is next");
         self.node(node).reported = slot.next();
         Ok(())
+    }
+
+    /// A snapshot is durable: it is the state after the chosen values of the slots that it covers (G6).
+    fn published(&mut self, node: NodeId, state: State) -> Verdict {
+        let truth = self.state(state.slot);
+        check!("G6", truth == Some(state), "{node:?} has the snapshot {state:?}, and the truth is {truth:?}");
+        let observed = self.node(node);
+        observed.disk.covered = observed.disk.covered.max(state.slot);
+        Ok(())
+    }
+
+    /// A snapshot took effect: it moves nothing back, and what is reported next comes behind it (T3).
+    fn installed(&mut self, node: NodeId, state: State) -> Verdict {
+        let observed = self.node(node);
+        let (reported, covered) = (observed.reported, observed.disk.covered);
+        check!("T3", state.slot > reported, "{node:?} goes back from {reported:?} to {state:?}");
+        check!("T1", state.slot <= covered, "{node:?} installs {state:?}, which is not durable");
+        observed.reported = state.slot;
+        Ok(())
+    }
+
+    /// Records are gone for good: nothing may be lost by that.
+    fn freed(&mut self, node: NodeId, below: Lsn) -> Verdict {
+        let observed = self.node(node);
+        let lost = observed.disk.free(below, observed.promised_durable);
+        lost.map_err(|what| Violation { rule: "T1", what: format!("{node:?}: {what}") })
+    }
+
+    /// A replica does not start from a snapshot: then it must be one with a gap behind it (T2).
+    fn refused(&mut self, node: NodeId, base: Slot) -> Verdict {
+        let disk = &self.node(node).disk;
+        let is_gap = disk.is_cut() || base < disk.covered;
+        check!(
+            "T2",
+            is_gap,
+            "{node:?} refuses its snapshot of the slots below {base:?}, and nothing is missing"
+        );
+        Ok(())
+    }
+
+    /// A replica has started: it remembers every promise that it may have given (A1), and has the state of what
+    /// is chosen (G5).
+    pub(crate) fn recovered(&mut self, node: NodeId, promised: Ballot, state: State) -> Verdict {
+        let durable = self.node(node).promised_durable;
+        check!("A1", promised >= durable, "{node:?} promised {durable} and remembers {promised}");
+        self.executed(node, state)
+    }
+
+    /// A replica says that its journal gives back every slot from `kept` on: those below `executed` as they were
+    /// chosen, for they may be taught (T5).
+    pub(crate) fn gives_back(&self, node: NodeId, kept: Slot, executed: Slot, given: &[Frame]) -> Verdict {
+        let values: Vec<Option<ValueId>> = given.iter().map(|frame| Some(frame.value())).collect();
+        let truth: Vec<Option<ValueId>> = (kept.0..executed.0).map(|slot| self.chosen(Slot(slot))).collect();
+        check!(
+            "T5",
+            values == truth,
+            "{node:?} would teach {kept:?}..{executed:?} as {values:?}, and chosen is {truth:?}"
+        );
+        Ok(())
+    }
+
+    /// A replica has executed: its state must be that of what is chosen (G5).
+    pub(crate) fn executed(&mut self, node: NodeId, state: State) -> Verdict {
+        let truth = self.state(state.slot);
+        check!("G5", truth == Some(state), "{node:?} has the state {state:?}, and the truth is {truth:?}");
+        Ok(())
+    }
+
+    /// The state after every slot below `slot`, if those are chosen.
+    fn state(&mut self, slot: Slot) -> Option<State> {
+        let mut state = self.states.last().copied().unwrap_or_default();
+        while state.slot < slot {
+            state.execute(state.slot, *self.chosen.get(&state.slot)?);
+            self.states.push(state);
+        }
+        let below = slot.0.checked_sub(1).map(|last| self.states[last as usize]);
+        Some(below.unwrap_or_default())
     }
 
     fn leads(&mut self, node: NodeId, ballot: Ballot) -> Verdict {
