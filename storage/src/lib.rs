@@ -36,6 +36,7 @@ mod options;
 mod place;
 #[allow(unsafe_code)]
 mod preparer;
+mod progress;
 mod reader;
 mod recovery;
 mod retrieval;
