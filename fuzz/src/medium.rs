@@ -62,17 +62,20 @@ impl Medium {
         self.0.borrow().image.clone()
     }
 
-    /// Reads the journal on it back.
-    pub(crate) fn recover(&self) -> Result<(Journal<Medium>, Vec<Frame>), RecoverError> {
+    /// Reads the journal on it back: the first position and the frames from there on.
+    pub(crate) fn recover(&self) -> Result<(Journal<Medium>, Lsn, Vec<Frame>), RecoverError> {
         self.0.borrow_mut().calls = 0;
-        let mut frames = Vec::new();
+        let (mut first, mut frames) = (None, Vec::new());
         let unrecovered =
             Unrecovered::open(self.clone(), IDENTITY, options()).expect("the options are sound");
         let journal = unrecovered.recover(|lsn, frame| {
+            let first = *first.get_or_insert(lsn);
+            assert_eq!(lsn, Lsn(first.0 + frames.len() as u64), "positions have no gaps");
             frames.push(frame);
-            assert_eq!(lsn, Lsn(frames.len() as u64), "positions have no gaps");
         })?;
-        Ok((journal, frames))
+        let first = first.unwrap_or(journal.appended().next());
+        assert!(first <= journal.first_lsn(), "what is needed was read back");
+        Ok((journal, first, frames))
     }
 
     fn called(&self) -> std::cell::RefMut<'_, Device> {
@@ -97,10 +100,11 @@ pub(crate) fn write(journal: &mut Journal<Medium>, frames: &[Frame]) {
     panic!("the journal makes no progress");
 }
 
-/// A journal of several blocks over two segments, with every kind of record, and its frames.
-pub(crate) fn valid_journal() -> (Image, Vec<Frame>) {
+/// A journal of several blocks over three segments, with every kind of record, and its frames. One that is
+/// truncated begins with a later segment.
+pub(crate) fn valid_journal(is_truncated: bool) -> (Image, Vec<Frame>) {
     let medium = Medium::default();
-    let (mut journal, _) = medium.recover().expect("an empty medium");
+    let (mut journal, ..) = medium.recover().expect("an empty medium");
     let mut written = Vec::new();
     let record = |kind, slot: u64| {
         valid::seal(&FrameHeader { chosen: Slot(slot), ..valid::header(kind, 1, 1, 0) }, &[])
@@ -116,6 +120,9 @@ pub(crate) fn valid_journal() -> (Image, Vec<Frame>) {
         group.push(valid::seal(&learn, &carried[..carried.len() / 2]));
         write(&mut journal, &group);
         written.extend(group);
+        if is_truncated && block == 2 {
+            journal.truncate(journal.persisted().next());
+        }
     }
     (medium.image(), written)
 }

@@ -245,6 +245,15 @@ impl Frame {
         Ok(Frame(Bytes::copy_from_slice(&bytes[..need])))
     }
 
+    /// Verifies the frame that `bytes` start with and copies nothing. Returns its size and its checksum.
+    ///
+    /// # Errors
+    /// Any [`FrameError`].
+    pub fn verify_first(bytes: &[u8]) -> Result<(usize, u64), FrameError> {
+        let need = Frame::verified_bytes(bytes)?;
+        Ok((need, RawHeader::of(bytes).checksum.get()))
+    }
+
     /// The size of the frame that starts with `bytes`, after its header and payload were verified.
     fn verified_bytes(bytes: &[u8]) -> Result<usize, FrameError> {
         let raw = RawHeader::verified(bytes)?;

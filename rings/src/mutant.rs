@@ -146,6 +146,7 @@ mutants! {
         REMOVED_BEFORE_DURABLE "T6" "the textbook";
         SEGMENT_IN_USE_FREED "A10" "the textbook";
         SPACE_BOUND_IGNORED "M1" "the textbook";
+        DAMAGE_PASSED_OVER "A10" "the textbook";
         OLDEST_VOTE_READ_BACK "T5" "the textbook";
         QUEUE_UNRESERVED "M2" "the textbook";
         SNAPSHOT_HEADER_UNVERIFIED "T4" "Azure RSL (35)";

@@ -220,6 +220,7 @@ probes! {
         SEGMENT_SWITCHED "the journal goes on in the next segment";
         SPACE_BOUND_REACHED "the journal has as many segments as it may have";
         SEGMENT_REMOVED "a segment that nobody needs any more is removed";
+        DAMAGE_SCRUBBED "a scrub finds damage that stays";
         SPACE_SHORT "the medium has no space for another segment";
         WRITE_OUT_OF_ORDER "a write completes before an earlier one";
         JOURNAL_FULL "the journal has no room for more";

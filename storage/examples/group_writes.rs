@@ -1,5 +1,5 @@
-//! How close the journal comes to the disk: group writes per second of one frame each, beside a plain
-//! `io_uring` writer of the same blocks to the same file system, in turns.
+//! How close the journal comes to the disk: bytes of group writes per second, beside a plain `io_uring` writer of
+//! blocks of the same size in the same sync mode on the same file system, in turns; and how fast it is read back.
 //!
 //! `cargo run --release -p annulus-storage --example group_writes [directory]`
 
@@ -10,20 +10,27 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use annulus_rings::frame::HEADER_BYTES;
 use annulus_rings::{
     Ballot, ClusterId, ConfigurationId, CoreId, Frame, FrameHeader, Kind, NodeId, RingId, Slot,
 };
-use annulus_storage::{AlignedBuffer, DataDir, FileDisk, Journal, JournalOptions, Unrecovered};
+use annulus_storage::{AlignedBuffer, DataDir, FileDisk, Journal, JournalOptions, SyncMode, Unrecovered};
 use bytes::BytesMut;
 use io_uring::{IoUring, opcode, types};
 
-const ROUNDS: usize = 4;
-const ROUND: Duration = Duration::from_millis(500);
-const BLOCK_BYTES: u16 = 4096;
-const RECOVERED_BYTES: usize = 128 << 20;
-const RECOVERED_FRAME_BYTES: usize = 16 << 10;
-const FILE_BYTES: u64 = 32 << 20;
+const ROUNDS: usize = 9;
+const ROUND: Duration = Duration::from_millis(400);
+const BLOCK_HEADER_BYTES: usize = 128;
+const FILE_BYTES: u64 = 64 << 20;
+const RECOVERED_BYTES: u64 = 256 << 20;
+
+/// Sync mode, bytes of a block, writes in flight.
+const ROWS: [(SyncMode, usize, usize); 5] = [
+    (SyncMode::Dsync, 4 << 10, 1),
+    (SyncMode::Dsync, 4 << 10, 2),
+    (SyncMode::Dsync, 64 << 10, 2),
+    (SyncMode::Fdatasync, 4 << 10, 1),
+    (SyncMode::ODsync, 4 << 10, 1),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let chosen = std::env::args().nth(1);
@@ -31,35 +38,73 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(parent) => tempfile::tempdir_in(parent)?,
         None => tempfile::tempdir()?,
     };
-    let mut journal = open_journal(directory.path())?;
-    let mut plain = PlainWriter::open(&directory.path().join("plain"))?;
-    println!("one frame of 192 bytes per group, one write in flight, in {}", directory.path().display());
-    let mut ratios = Vec::new();
-    for round in 1..=ROUNDS {
-        let journal_rate = journal_round(&mut journal)?;
-        let plain_rate = plain.round()?;
-        ratios.push(journal_rate / plain_rate);
-        println!(
-            "round {round}: journal {journal_rate:.0}/s, plain {plain_rate:.0}/s, ratio {:.2}",
-            ratios[round - 1]
-        );
+    println!("in {}, {ROUNDS} rounds of {ROUND:?} each, in turns", directory.path().display());
+    for (row, (sync, block_bytes, in_flight)) in ROWS.into_iter().enumerate() {
+        compare(&directory.path().join(format!("row-{row}")), sync, block_bytes, in_flight)?;
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("ratio: {:.2} [{:.2}-{:.2}]", ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
-    recovery(journal, directory.path())
+    for frame_bytes in [256, 4 << 10, 16 << 10] {
+        recovery(&directory.path().join(format!("frames-{frame_bytes}")), frame_bytes)?;
+    }
+    Ok(())
 }
 
-/// Fills the journal and reads it back.
-fn recovery(mut journal: Journal<FileDisk>, directory: &Path) -> Result<(), Box<dyn Error>> {
-    let frame = frame(RECOVERED_FRAME_BYTES);
-    for _ in 0..RECOVERED_BYTES / frame.len() {
-        while !journal.has_room(frame.len()) {
-            journal.poll()?;
-            journal.submit();
-            std::thread::yield_now();
+/// Prints the rates of one row and their ratio, the median of the rounds.
+fn compare(
+    directory: &Path,
+    sync: SyncMode,
+    block_bytes: usize,
+    in_flight: usize,
+) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir(directory)?;
+    let options = JournalOptions {
+        sync,
+        writes_in_flight_max: in_flight,
+        write_bytes_max: block_bytes,
+        ..JournalOptions::default()
+    };
+    let mut journal = open_journal(directory, &options)?;
+    let mut plain = PlainWriter::open(&directory.join("plain"), sync, block_bytes, in_flight)?;
+    let frame = frame(block_bytes - BLOCK_HEADER_BYTES);
+    let (mut rates, mut ratios) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let of_journal = |journal: &mut _| journal_round(journal, &frame, in_flight as u64);
+        // Whoever goes second finds the device busy with what the first one left behind.
+        let (journal_rate, plain_rate) = if round % 2 == 0 {
+            let first = of_journal(&mut journal)?;
+            (first, plain.round()?)
+        } else {
+            let first = plain.round()?;
+            (of_journal(&mut journal)?, first)
+        };
+        rates.push((journal_rate, plain_rate));
+        ratios.push(journal_rate / plain_rate);
+    }
+    ratios.sort_by(f64::total_cmp);
+    rates.sort_by(|left, right| left.1.total_cmp(&right.1));
+    let (journal_rate, plain_rate) = rates[ROUNDS / 2];
+    println!(
+        "{sync}, blocks of {block_bytes} bytes, {in_flight} in flight: ratio {:.2} [{:.2}-{:.2}], such as journal {:.2} MB/s, plain {:.2} MB/s",
+        ratios[ROUNDS / 2],
+        ratios[0],
+        ratios[ROUNDS - 1],
+        journal_rate / 1e6,
+        plain_rate / 1e6,
+    );
+    Ok(())
+}
+
+/// Fills a journal and reads it back.
+fn recovery(directory: &Path, frame_bytes: usize) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir(directory)?;
+    let options = JournalOptions { writes_in_flight_max: 8, ..JournalOptions::default() };
+    let mut journal = open_journal(directory, &options)?;
+    let frame = frame(frame_bytes);
+    while journal.statistics().bytes_written < RECOVERED_BYTES {
+        while journal.has_room(frame.len()) && journal.backlog_bytes() < options.backlog_bytes_max / 2 {
+            journal.append(journal.appended().next(), &frame);
         }
-        journal.append(journal.appended().next(), &frame);
         journal.submit();
+        journal.poll()?;
     }
     while journal.poll()? < journal.appended() {
         journal.submit();
@@ -68,41 +113,56 @@ fn recovery(mut journal: Journal<FileDisk>, directory: &Path) -> Result<(), Box<
     let bytes = journal.statistics().bytes_written;
     drop(journal);
     // The first reading fills the page cache.
-    drop(open_journal(directory)?);
-    let begin = Instant::now();
-    let journal = open_journal(directory)?;
-    let elapsed = begin.elapsed();
-    let rate = bytes as f64 / elapsed.as_secs_f64() / 1e9;
+    drop(open_journal(directory, &options)?);
+    let mut rates = Vec::new();
+    let mut frames = 0;
+    for _ in 0..5 {
+        let begin = Instant::now();
+        frames = open_journal(directory, &options)?.appended().0;
+        rates.push(bytes as f64 / begin.elapsed().as_secs_f64() / 1e9);
+    }
+    rates.sort_by(f64::total_cmp);
     println!(
-        "recovery of {} frames in blocks of {bytes} bytes in {elapsed:?}: {rate:.2} GB/s",
-        journal.appended()
+        "recovery of {frames} frames of {frame_bytes} bytes in {} MiB: {:.2} GB/s [{:.2}-{:.2}]",
+        bytes >> 20,
+        rates[2],
+        rates[0],
+        rates[4]
     );
     Ok(())
 }
 
-fn open_journal(directory: &Path) -> Result<Journal<FileDisk>, Box<dyn Error>> {
+fn open_journal(directory: &Path, options: &JournalOptions) -> Result<Journal<FileDisk>, Box<dyn Error>> {
     let data = DataDir::open(&directory.join("data"), ClusterId(1), NodeId(1), 1)?;
     let core = data.core(CoreId(0));
-    let options = JournalOptions { writes_in_flight_max: 1, ..JournalOptions::default() };
     let disk = FileDisk::open(&core, options.sync)?;
-    Ok(Unrecovered::open(disk, core.identity(), options)?.recover(|_, _| ())?)
+    Ok(Unrecovered::open(disk, core.identity(), options.clone())?.recover(|_, _| ())?)
 }
 
-/// One durable frame after another.
-fn journal_round(journal: &mut Journal<FileDisk>) -> Result<f64, Box<dyn Error>> {
-    let frame = frame(HEADER_BYTES + 64);
-    let before = journal.statistics().flushes;
+/// Durable bytes per second, so many blocks of one frame in flight.
+fn journal_round(
+    journal: &mut Journal<FileDisk>,
+    frame: &Frame,
+    in_flight: u64,
+) -> Result<f64, Box<dyn Error>> {
+    let before = journal.statistics().bytes_written;
     let begin = Instant::now();
+    let mut persisted = journal.persisted();
     while begin.elapsed() < ROUND {
-        journal.append(journal.appended().next(), &frame);
-        journal.submit();
-        while journal.poll()? < journal.appended() {
-            // A turn always submits: the group may have waited for the next segment.
+        while journal.appended().0 - persisted.0 < in_flight {
+            journal.append(journal.appended().next(), frame);
             journal.submit();
-            std::thread::yield_now();
         }
+        // A turn always submits: the group may have waited for the next segment.
+        journal.submit();
+        std::thread::yield_now();
+        persisted = journal.poll()?;
     }
-    Ok((journal.statistics().flushes - before) as f64 / begin.elapsed().as_secs_f64())
+    while journal.poll()? < journal.appended() {
+        journal.submit();
+        std::thread::yield_now();
+    }
+    Ok((journal.statistics().bytes_written - before) as f64 / begin.elapsed().as_secs_f64())
 }
 
 fn frame(bytes: usize) -> Frame {
@@ -118,63 +178,102 @@ fn frame(bytes: usize) -> Frame {
         commands: 0,
         words: [0; 4],
     };
-    Frame::seal(BytesMut::zeroed(bytes), &header)
+    let mut buffer = BytesMut::zeroed(bytes);
+    buffer.fill(0xa5);
+    Frame::seal(buffer, &header)
 }
 
-/// The same write with nothing around it.
+/// The same writes with nothing around them, to a file of zeros.
 struct PlainWriter {
     ring: IoUring,
     file: File,
+    sync: SyncMode,
     block: AlignedBuffer,
+    block_bytes: usize,
+    writes_in_flight_max: usize,
     offset: u64,
 }
 
+/// What a completion is of.
+const WRITTEN: u64 = 1;
+const SYNCED: u64 = 2;
+
 impl PlainWriter {
-    fn open(path: &Path) -> Result<PlainWriter, Box<dyn Error>> {
-        let file = OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_DIRECT).open(path)?;
-        let zeros = AlignedBuffer::new(1 << 20);
-        for offset in (0..FILE_BYTES).step_by(zeros.len()) {
-            file.write_all_at(&zeros, offset)?;
+    fn open(
+        path: &Path,
+        sync: SyncMode,
+        block_bytes: usize,
+        writes_in_flight_max: usize,
+    ) -> Result<PlainWriter, Box<dyn Error>> {
+        let flags = libc::O_DIRECT | if sync == SyncMode::ODsync { libc::O_DSYNC } else { 0 };
+        let file = OpenOptions::new().write(true).create_new(true).custom_flags(flags).open(path)?;
+        let mut block = AlignedBuffer::new(1 << 20);
+        for offset in (0..FILE_BYTES).step_by(block.len()) {
+            file.write_all_at(&block, offset)?;
         }
         file.sync_all()?;
+        block.fill(0xa5);
         let ring =
             IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(8)?;
-        Ok(PlainWriter { ring, file, block: AlignedBuffer::new(BLOCK_BYTES.into()), offset: 0 })
+        Ok(PlainWriter { ring, file, sync, block, block_bytes, writes_in_flight_max, offset: 0 })
     }
 
     fn round(&mut self) -> Result<f64, Box<dyn Error>> {
         let begin = Instant::now();
-        let mut writes = 0.0;
-        while begin.elapsed() < ROUND {
-            self.write()?;
-            writes += 1.0;
+        let (mut in_flight, mut blocks) = (0, 0);
+        loop {
+            let goes_on = begin.elapsed() < ROUND;
+            while goes_on && in_flight < self.writes_in_flight_max {
+                self.write()?;
+                in_flight += 1;
+            }
+            if in_flight == 0 {
+                return Ok(f64::from(blocks) * self.block_bytes as f64 / begin.elapsed().as_secs_f64());
+            }
+            let is_synced = self.wait()? == SYNCED;
+            if self.sync == SyncMode::Fdatasync && !is_synced {
+                let file = types::Fd(self.file.as_raw_fd());
+                let flush = opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC);
+                self.push(flush.build().user_data(SYNCED))?;
+            } else {
+                in_flight -= 1;
+                blocks += 1;
+            }
         }
-        Ok(writes / begin.elapsed().as_secs_f64())
     }
 
     fn write(&mut self) -> Result<(), Box<dyn Error>> {
-        let entry =
-            opcode::Write::new(types::Fd(self.file.as_raw_fd()), self.block.as_ptr(), u32::from(BLOCK_BYTES))
-                .offset(self.offset)
-                .rw_flags(libc::RWF_DSYNC)
-                .build();
-        self.offset = (self.offset + u64::from(BLOCK_BYTES)) % FILE_BYTES;
-        // SAFETY: the block and the file outlive the write: this function waits for it.
+        let file = types::Fd(self.file.as_raw_fd());
+        let flags = if self.sync == SyncMode::Dsync { libc::RWF_DSYNC } else { 0 };
+        let entry = opcode::Write::new(file, self.block.as_ptr(), self.block_bytes as u32)
+            .offset(self.offset)
+            .rw_flags(flags)
+            .build();
+        self.offset = (self.offset + self.block_bytes as u64) % FILE_BYTES;
+        self.push(entry.user_data(WRITTEN))
+    }
+
+    fn push(&mut self, entry: io_uring::squeue::Entry) -> Result<(), Box<dyn Error>> {
+        // SAFETY: block and file outlive every operation: a round waits for all that it began.
         unsafe { self.ring.submission().push(&entry) }?;
         self.ring.submit()?;
-        let answer = loop {
+        Ok(())
+    }
+
+    /// What completed.
+    fn wait(&mut self) -> Result<u64, Box<dyn Error>> {
+        loop {
             if let Some(entry) = self.ring.completion().next() {
-                break entry.result();
+                let expected = if entry.user_data() == WRITTEN { self.block_bytes as i32 } else { 0 };
+                return match entry.result() {
+                    answer if answer == expected => Ok(entry.user_data()),
+                    answer => Err(format!("an operation answered {answer}").into()),
+                };
             }
             if self.ring.submission().taskrun() {
                 self.ring.submit()?;
             }
             std::thread::yield_now();
-        };
-        if answer == i32::from(BLOCK_BYTES) {
-            Ok(())
-        } else {
-            Err(format!("a write answered {answer}").into())
         }
     }
 }

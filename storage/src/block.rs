@@ -165,26 +165,37 @@ impl BlockHeader {
     /// What the block is instead, if not whole.
     pub(crate) fn open(&self, block: &[u8], frames: &mut Vec<Frame>) -> Result<(), Damage> {
         frames.clear();
-        if self.read(block, frames) {
+        let is_whole = self.verify(block, |bytes| {
+            let frame = Frame::copy_first(bytes).ok()?;
+            let found = (frame.len(), frame.checksum());
+            frames.push(frame);
+            Some(found)
+        });
+        if is_whole {
             return Ok(());
         }
         frames.clear();
         Err(self.damage(block))
     }
 
-    /// Copies the frames and checks what binds them to this header: count, digest, zeros between them.
-    fn read(&self, block: &[u8], into: &mut Vec<Frame>) -> bool {
+    /// Verifies everything behind the header and copies nothing.
+    pub(crate) fn is_whole(&self, block: &[u8]) -> bool {
+        self.verify(block, |bytes| Frame::verify_first(bytes).ok())
+    }
+
+    /// Checks every frame, and what binds them to this header: count, digest, zeros between them. `verify` gives
+    /// size and checksum of the frame that bytes start with.
+    fn verify(&self, block: &[u8], mut verify: impl FnMut(&[u8]) -> Option<(usize, u64)>) -> bool {
         let (frames, padding) = block[BLOCK_HEADER_BYTES..].split_at(self.frames_bytes as usize);
         let mut rest = frames;
         let mut digest = 0;
         for _ in 0..self.frames {
-            let Ok(frame) = Frame::copy_first(rest) else { return false };
-            let Some((room, after)) = rest.split_at_checked(padded(frame.len())) else { return false };
-            if !is_zero(&room[frame.len()..]) {
+            let Some((bytes, checksum)) = verify(rest) else { return false };
+            let Some((room, after)) = rest.split_at_checked(padded(bytes)) else { return false };
+            if !is_zero(&room[bytes..]) {
                 return false;
             }
-            digest = fold(digest, frame.checksum());
-            into.push(frame);
+            digest = fold(digest, checksum);
             rest = after;
         }
         rest.is_empty() && digest == self.digest && is_zero(padding)

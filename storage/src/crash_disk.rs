@@ -113,6 +113,11 @@ impl CrashDisk {
         }
     }
 
+    /// The medium changes by itself.
+    pub(crate) fn decay(&self, change: impl FnOnce(&mut Image)) {
+        change(&mut self.0.borrow_mut().image);
+    }
+
     /// The reads that wait fail.
     pub(crate) fn fail_reads(&self) {
         let device = &mut *self.0.borrow_mut();

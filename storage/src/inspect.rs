@@ -56,6 +56,15 @@ impl JournalInspector {
         &self.identity
     }
 
+    /// Bytes of its segments: a walk reads no more, and less by what is ready for use.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn bytes(&mut self) -> Result<u64, RecoverError> {
+        let failed = |source| RecoverError::Io { segment: SegmentId::FIRST, action: "listing", source };
+        Ok(self.files.list().map_err(failed)?.iter().map(|file| file.bytes).sum())
+    }
+
     /// Hands every whole block to `each`, in order, then judges the tail.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::index::{Index, PendingRanges};
 use crate::options::JournalOptions;
 use crate::place::Place;
 use crate::retrieval::{Retrievals, Retrieved, WantedRead};
+use crate::scrub::{Scrub, Tally};
 use crate::statistics::JournalStatistics;
 use crate::truncation::Truncation;
 
@@ -60,7 +61,8 @@ pub struct Journal<D> {
     poisoned: Option<Poisoned>,
     pub(crate) index: Index,
     retrievals: Retrievals,
-    reading: Option<WantedRead>,
+    pub(crate) scrub: Scrub,
+    reading: Option<Reading>,
     completions: Vec<Completion>,
     pub(crate) statistics: JournalStatistics,
 }
@@ -83,6 +85,13 @@ struct Flight {
     head: SegmentId,
     frame_bytes: usize,
     is_done: bool,
+}
+
+/// A read in flight.
+struct Reading {
+    wanted: WantedRead,
+    /// Else it is for a read-back.
+    is_scrub: bool,
 }
 
 /// What a recovery found.
@@ -147,6 +156,7 @@ impl<D: Disk> Journal<D> {
             poisoned: None,
             index,
             retrievals: Retrievals::default(),
+            scrub: Scrub::default(),
             reading: None,
             completions: Vec::with_capacity(COMPLETIONS_MAX),
             statistics: JournalStatistics::default(),
@@ -257,7 +267,15 @@ impl<D: Disk> Journal<D> {
 
     /// What it has done since it was opened.
     pub fn statistics(&self) -> JournalStatistics {
-        JournalStatistics { bytes: self.bytes(), ..self.statistics }
+        let Tally { passes, pass_bytes, faults } = self.scrub.tally;
+        JournalStatistics {
+            bytes: self.bytes(),
+            scrub_passes: passes,
+            scrub_pass_bytes: pass_bytes,
+            scrub_faults: faults,
+            damaged_places: self.damage().len() as u64,
+            ..self.statistics
+        }
     }
 
     /// Whether the recovery erased something behind the last whole block.
@@ -271,7 +289,7 @@ impl<D: Disk> Journal<D> {
 
     /// The segment that is being read.
     pub(crate) fn segment_read(&self) -> Option<SegmentId> {
-        self.reading.map(|read| read.at.segment)
+        self.reading.as_ref().map(|reading| reading.wanted.at.segment)
     }
 
     /// Whether a write in flight, or one that waits, will tell the head.
@@ -393,30 +411,44 @@ impl<D: Disk> Journal<D> {
         ensures!(A4, self.persisted <= self.appended);
     }
 
-    /// Goes on with reading slots back.
-    fn read_on(&mut self) {
-        if self.reading.is_some() || self.retrievals.is_idle() || self.poisoned.is_some() {
+    /// Goes on with reading slots back, or, when nobody waits for any, with verifying what is durable.
+    pub(crate) fn read_on(&mut self) {
+        if self.reading.is_some() || self.is_poisoned() {
             return;
         }
-        if let Some(read) = self.retrievals.next_read(&self.index, self.durable_end) {
-            let buffer = self.buffers.take(read.bytes);
-            self.reading = Some(read);
-            self.statistics.retrieved_bytes += read.bytes as u64;
-            self.disk.read(READ_TOKEN, read.at, buffer, read.bytes);
+        let wanted = self.retrievals.next_read(&self.index, self.durable_end);
+        let is_scrub = wanted.is_none();
+        let wanted = wanted.or_else(|| self.scrub.next_read(&self.truncation, self.durable_end));
+        if let Some(wanted) = wanted {
+            let buffer = self.buffers.take(wanted.bytes);
+            self.reading = Some(Reading { wanted, is_scrub });
+            self.statistics.retrieved_bytes += if is_scrub { 0 } else { wanted.bytes as u64 };
+            self.disk.read(READ_TOKEN, wanted.at, buffer, wanted.bytes);
         }
     }
 
     fn read(&mut self, buffer: AlignedBuffer, is_read: bool) {
-        let Some(WantedRead { at, bytes }) = self.reading.take() else { return };
-        let sound = is_read && self.retrievals.take(&self.identity, at, &buffer[..bytes], self.persisted);
+        let Some(Reading { wanted: WantedRead { at, bytes }, is_scrub }) = self.reading.take() else {
+            return;
+        };
+        let read = is_read.then(|| &buffer[..bytes]);
+        if is_scrub {
+            self.scrubbed(at, read);
+        } else {
+            self.read_back(at, read);
+        }
+        self.buffers.put(buffer);
+        self.read_on();
+        self.remove_next();
+    }
+
+    fn read_back(&mut self, at: Position, read: Option<&[u8]>) {
+        let sound = read.is_some_and(|bytes| self.retrievals.take(&self.identity, at, bytes, self.persisted));
         if !sound && at.segment < self.truncation.head() {
             self.retrievals.abandon(); // It was freed meanwhile.
         } else if !sound {
             self.read_back_failed(at);
         }
-        self.buffers.put(buffer);
-        self.read_on();
-        self.remove_next();
     }
 
     /// What was read at `at` is not what was written. A journal in memory forgets on purpose; on a medium that

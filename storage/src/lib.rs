@@ -41,9 +41,13 @@ mod options;
 mod place;
 #[allow(unsafe_code)]
 mod preparer;
+mod progress;
 mod reader;
 mod recovery;
 mod retrieval;
+mod scrub;
+#[cfg(test)]
+mod scrub_tests;
 mod segment;
 mod segment_files;
 mod space;
@@ -72,6 +76,7 @@ pub use memory_disk::MemoryDisk;
 pub use options::{JournalOptions, SyncMode};
 pub use recovery::Unrecovered;
 pub use retrieval::Retrieved;
+pub use scrub::DamagedPlace;
 pub use segment::{FIRST_BLOCK_OFFSET, SegmentHeader};
 pub use segment_files::SegmentFiles;
 pub use snapshot::{

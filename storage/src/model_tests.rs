@@ -14,6 +14,7 @@ use crate::identity::SegmentId;
 use crate::journal::Journal;
 use crate::journal_tests::{append, frame};
 use crate::options::JournalOptions;
+use crate::retrieval::READ_BYTES;
 use crate::truncation_tests::recover;
 
 /// Eight segments: a journal that is not truncated is soon full.
@@ -56,6 +57,7 @@ enum Step {
         count: u64,
         bytes_max: usize,
     },
+    Scrub,
     /// Of what is durable, this much of 255 is needed no longer.
     Truncate(u8),
     /// The oldest removal that waits ends.
@@ -85,6 +87,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (RINGS, SLOTS, 0..12u64, bytes_max)
             .prop_map(|(ring, from, count, bytes_max)| Step::ReadBack { ring, from, count, bytes_max }),
         3 => prop_oneof![any::<u8>(), Just(255)].prop_map(Step::Truncate),
+        3 => Just(Step::Scrub),
         4 => (any::<bool>(), any::<bool>()).prop_map(|(fails, is_gone)| Step::Remove { fails, is_gone }),
         1 => (prop::collection::vec(any::<bool>(), 64), any::<u16>())
             .prop_map(|(arrived, returned)| Step::Restart { arrived, returned }),
@@ -147,10 +150,12 @@ impl World {
             Step::Complete(_) | Step::Fail(_) => {}
             Step::Poll => self.poll(),
             Step::ReadBack { ring, from, count, bytes_max } => self.read_back(ring, from, count, bytes_max),
+            Step::Scrub => self.journal.scrub(READ_BYTES),
             Step::Truncate(share) => self.truncate(share),
             Step::Remove { fails, is_gone } => self.remove(fails, is_gone),
             Step::Restart { arrived, returned } => self.restart(&arrived, returned),
         }
+        assert_eq!(self.journal.statistics().scrub_faults, 0, "nothing is damaged");
         assert!(self.journal.bytes() <= BYTES_MAX, "the space is bounded");
         let held: usize = self.disk.image().values().map(Vec::len).sum();
         assert!(held as u64 <= self.journal.bytes(), "no segment is left uncounted");
@@ -276,6 +281,12 @@ impl World {
             self.truncate(255);
             self.remove(false, true);
         }
+        for _ in 0..20 {
+            self.journal.scrub(READ_BYTES);
+            self.poll();
+        }
+        assert!(self.model.is_empty() || self.journal.statistics().scrub_passes > 0);
+        assert_eq!(self.journal.statistics().scrub_faults, 0);
         assert!(self.journal.has_room(4 << 10), "room came back");
         assert!(
             self.disk.image().len() <= 5,

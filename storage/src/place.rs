@@ -105,12 +105,21 @@ impl Place {
 
     /// Keeps `ahead` segments of `bytes` ready: asks the disk for the next, if it is not asked already.
     /// In a hurry, where a full segment would have to wait for it.
-    pub(crate) fn prepare<D: Disk>(&mut self, disk: &mut D, identity: &Identity, bytes: u64, ahead: usize) {
-        if !self.preparing && self.ready.len() < ahead {
+    /// Returns whether it was asked now.
+    pub(crate) fn prepare<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        identity: &Identity,
+        bytes: u64,
+        ahead: usize,
+    ) -> bool {
+        let is_wanted = !self.preparing && self.ready.len() < ahead;
+        if is_wanted {
             let header = SegmentHeader { identity: *identity, segment: self.next, bytes };
             disk.prepare(header, self.ready.len() < 2);
             self.preparing = true;
         }
+        is_wanted
     }
 
     /// Whether `segment` is the one that the disk was asked for.

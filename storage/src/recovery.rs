@@ -10,6 +10,7 @@ use crate::index::{Index, PendingRanges};
 use crate::journal::{Journal, Recovered};
 use crate::options::JournalOptions;
 use crate::place::Place;
+use crate::progress::Progress;
 use crate::segment::FIRST_BLOCK_OFFSET;
 use crate::truncation::Truncation;
 use crate::walk::{Tail, Walk};
@@ -51,8 +52,9 @@ impl<D: Disk> Unrecovered<D> {
         &self.identity
     }
 
-    /// Reads every durable frame back, in order, and makes the journal ready to continue behind them.
-    /// May block for as long as the device takes.
+    /// Reads every durable frame back, in order, and makes the journal ready to continue behind them. A journal that
+    /// was truncated begins with a later position than the first, and with some that are not needed any more. May
+    /// block for as long as the device takes; every second it tells how far it is.
     ///
     /// What a torn write left behind the last whole block is erased before this returns, and the journal
     /// continues in its place. So there are never bytes of an earlier life in front of it that could be
@@ -66,24 +68,8 @@ impl<D: Disk> Unrecovered<D> {
     /// # Errors
     /// Any [`RecoverError`]. Nothing that was read back was changed then; a torn tail may have been erased.
     pub fn recover(mut self, mut each: impl FnMut(Lsn, Frame)) -> Result<Journal<D>, RecoverError> {
-        let mut index = Index::new();
-        let mut ranges = PendingRanges::default();
-        let mut frames = Vec::new();
         let mut walk = Walk::open(&mut self.disk, self.identity)?;
-        let mut first_lsns = Vec::new();
-        while let Some(header) = walk.next(&mut frames)? {
-            if header.at.offset == FIRST_BLOCK_OFFSET {
-                first_lsns.push(header.first_lsn);
-            }
-            let mut count = 0;
-            let mut lsn = header.first_lsn;
-            for frame in frames.drain(..) {
-                ranges.note(&mut count, &frame);
-                each(lsn, frame);
-                lsn = lsn.next();
-            }
-            index.add(header.at, u64::from(header.bytes), ranges.take(count));
-        }
+        let (mut index, first_lsns) = read_back(&mut walk, &mut each)?;
         let tail = walk.tail()?;
         let (at, appended, chain) = walk.end();
         let files = walk.files().to_vec();
@@ -216,6 +202,33 @@ impl<D: Disk> Unrecovered<D> {
         }
         Ok(())
     }
+}
+
+/// Hands out every durable frame. Returns where which slots are, and the first position of each segment.
+fn read_back<S: Segments>(
+    walk: &mut Walk<'_, S>,
+    each: &mut impl FnMut(Lsn, Frame),
+) -> Result<(Index, Vec<Lsn>), RecoverError> {
+    let (mut index, mut first_lsns) = (Index::new(), Vec::new());
+    let mut ranges = PendingRanges::default();
+    let mut frames = Vec::new();
+    let mut progress = Progress::of(walk.bytes());
+    while let Some(header) = walk.next(&mut frames)? {
+        if header.at.offset == FIRST_BLOCK_OFFSET {
+            first_lsns.push(header.first_lsn);
+        }
+        let mut count = 0;
+        let mut lsn = header.first_lsn;
+        for frame in frames.drain(..) {
+            ranges.note(&mut count, &frame);
+            each(lsn, frame);
+            lsn = lsn.next();
+        }
+        index.add(header.at, u64::from(header.bytes), ranges.take(count));
+        progress.advance(u64::from(header.bytes));
+    }
+    progress.end();
+    Ok((index, first_lsns))
 }
 
 /// Which segments are needed, and which are left to be removed. `first_lsns` are those of the segments that hold

@@ -15,11 +15,11 @@ use crate::index::{Index, SlotRange, Span};
 const WAITING_MAX: usize = 32;
 /// Read-backs that fail at one place, after which what it holds is taken for lost: a device may err for a
 /// while, or return the bytes of another place, without having lost anything. Askers leave time between them.
-const FAULTS_MAX: u32 = 3;
+pub(crate) const FAULTS_MAX: u32 = 3;
 /// Places that are remembered for that.
 const FAULTY_PLACES_MAX: usize = 64;
 /// Bytes read at once: what one turn verifies and copies.
-const READ_BYTES: u64 = 128 << 10;
+pub(crate) const READ_BYTES: u64 = 128 << 10;
 
 /// What was read back.
 #[derive(Debug)]
@@ -95,11 +95,6 @@ impl Retrievals {
     /// The next answer.
     pub(crate) fn answer(&mut self) -> Option<Retrieved> {
         self.done.pop_front()
-    }
-
-    /// Whether nothing is asked for.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
     }
 
     /// The read that the one at work needs next. Finishes those that need none.

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use annulus_rings::{Lsn, mutant, reach, requires};
+use annulus_rings::{Lsn, ensures, mutant, reach, requires};
 
 use crate::disk::{Disk, DiskKind};
 use crate::identity::{Position, SegmentId};
@@ -79,7 +79,11 @@ impl<D: Disk> Journal<D> {
             return;
         }
         let ahead = segments_ahead + usize::from(self.place.is_short());
-        self.place.prepare(&mut self.disk, &self.identity, segment_bytes, ahead);
+        let is_asked = self.place.prepare(&mut self.disk, &self.identity, segment_bytes, ahead);
+        ensures!(
+            M1,
+            !is_asked || self.disk.kind() == DiskKind::Memory || self.bytes() <= self.options.bytes_max
+        );
     }
 
     pub(crate) fn prepared(&mut self, segment: SegmentId, result: io::Result<()>) {

@@ -33,4 +33,14 @@ pub struct JournalStatistics {
     pub retrieved_bytes: u64,
     /// Reads for them that failed, or found a damaged block: those slots are never served.
     pub retrieval_faults: u64,
+    /// Bytes read to verify what is durable.
+    pub scrubbed_bytes: u64,
+    /// How often all of it was verified.
+    pub scrub_passes: u64,
+    /// Bytes verified in the pass that goes on, out of `bytes` at the most.
+    pub scrub_pass_bytes: u64,
+    /// Reads for that which brought nothing sound.
+    pub scrub_faults: u64,
+    /// Places found damaged that are still needed.
+    pub damaged_places: u64,
 }

@@ -22,6 +22,8 @@ pub(crate) struct Truncation {
     /// The head that a durable block tells: what lies before it may be removed.
     told: SegmentId,
     removing: Option<SegmentId>,
+    /// Of all of them.
+    bytes: u64,
 }
 
 struct Held {
@@ -42,8 +44,10 @@ impl Truncation {
             freed: VecDeque::with_capacity(SEGMENTS_MAX),
             told,
             removing: None,
+            bytes: 0,
         };
         truncation.freed.extend(freed);
+        truncation.bytes = truncation.freed.iter().map(|(_, bytes)| bytes).sum();
         truncation
     }
 
@@ -55,6 +59,7 @@ impl Truncation {
     /// The next segment is in use, from the frame at `first` on.
     pub(crate) fn enter(&mut self, segment: SegmentId, bytes: u64, first: Lsn) {
         requires!(T2, self.needed.back().is_none_or(|last| last.segment < segment && last.first <= first));
+        self.bytes += bytes;
         self.needed.push_back(Held { segment, bytes, first });
     }
 
@@ -68,11 +73,24 @@ impl Truncation {
         self.needed.front().map_or(Lsn(1), |held| held.first)
     }
 
+    /// The first position of a segment that is needed.
+    pub(crate) fn first_of(&self, segment: SegmentId) -> Option<Lsn> {
+        self.held(segment).map(|held| held.first)
+    }
+
+    /// The size of a segment that is needed.
+    pub(crate) fn bytes_of(&self, segment: SegmentId) -> Option<u64> {
+        self.held(segment).map(|held| held.bytes)
+    }
+
+    fn held(&self, segment: SegmentId) -> Option<&Held> {
+        let index = segment.0.checked_sub(self.head().0)?;
+        self.needed.get(index as usize)
+    }
+
     /// Bytes of all segments that are not removed yet.
     pub(crate) fn bytes(&self) -> u64 {
-        let needed: u64 = self.needed.iter().map(|held| held.bytes).sum();
-        let freed: u64 = self.freed.iter().map(|(_, bytes)| bytes).sum();
-        needed + freed
+        self.bytes
     }
 
     /// Frees the segments of which every frame lies below `below`; never the one in use.
@@ -123,10 +141,12 @@ impl Truncation {
 
     /// `segment` is gone. A device that forgets takes needed ones too.
     fn removed(&mut self, segment: SegmentId) {
-        self.freed.retain(|(freed, _)| *freed != segment);
         if self.needed.len() > 1 && self.head() == segment {
-            self.needed.pop_front();
+            self.free_first();
             self.told = self.head();
+        }
+        if let Some(index) = self.freed.iter().position(|(freed, _)| *freed == segment) {
+            self.bytes -= self.freed.remove(index).map_or(0, |(_, bytes)| bytes);
         }
     }
 }
@@ -143,8 +163,14 @@ impl<D: Disk> Journal<D> {
             return;
         }
         self.truncation.free_below(below);
-        self.index.forget(self.truncation.head());
+        self.forget_freed();
         self.remove_next();
+    }
+
+    fn forget_freed(&mut self) {
+        let head = self.truncation.head();
+        self.index.forget(head);
+        self.scrub.forget(head);
     }
 
     /// The first position that it surely gives back.
@@ -187,7 +213,7 @@ impl<D: Disk> Journal<D> {
                 reach!(SEGMENT_REMOVED, self.disk.kind() != DiskKind::Memory);
                 self.statistics.segments_removed += 1;
                 self.truncation.removed(segment);
-                self.index.forget(self.truncation.head());
+                self.forget_freed();
                 self.prepare_ahead();
             }
             Err(error) => {

@@ -15,7 +15,7 @@ use crate::options::JournalOptions;
 use crate::recovery::Unrecovered;
 
 /// Segments of eight pages.
-fn options() -> JournalOptions {
+pub(crate) fn options() -> JournalOptions {
     JournalOptions {
         segment_bytes: 32 << 10,
         write_bytes_max: 8 << 10,
@@ -41,26 +41,26 @@ pub(crate) fn recover<D: Disk>(
 }
 
 /// The frame at a position.
-fn at(lsn: u64) -> Frame {
+pub(crate) fn at(lsn: u64) -> Frame {
     frame(lsn, &vec![lsn as u8; 5000])
 }
 
 /// A journal of `count` frames, three to a segment, each in a block of its own.
-fn journal_of(count: u64) -> (CrashDisk, Journal<CrashDisk>) {
+pub(crate) fn journal_of(count: u64) -> (CrashDisk, Journal<CrashDisk>) {
     let disk = CrashDisk::default();
     let (mut journal, _) = recover(disk.clone(), options()).unwrap();
     grow(&disk, &mut journal, count);
     (disk, journal)
 }
 
-fn grow(disk: &CrashDisk, journal: &mut Journal<CrashDisk>, count: u64) {
+pub(crate) fn grow(disk: &CrashDisk, journal: &mut Journal<CrashDisk>, count: u64) {
     for _ in 0..count {
         let lsn = journal.appended().next();
         write_block(disk, journal, &[at(lsn.0)]);
     }
 }
 
-fn turn<D: Disk>(journal: &mut Journal<D>, count: usize) {
+pub(crate) fn turn<D: Disk>(journal: &mut Journal<D>, count: usize) {
     for _ in 0..count {
         journal.submit();
         journal.poll().unwrap();

@@ -82,6 +82,11 @@ impl<'a, S: Segments> Walk<'a, S> {
         &self.files
     }
 
+    /// Bytes of those.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
     /// Segments before those, which are not needed any more.
     pub(crate) fn stale(&self) -> &[SegmentFile] {
         &self.stale

@@ -25,6 +25,8 @@ struct Journal {
     blocks: u64,
     bytes: u64,
     frames: u64,
+    /// The oldest segment that is still needed, as the last block tells.
+    oldest_segment: Option<u64>,
     /// First and last position; absent when the journal is empty.
     lsns: Option<(u64, u64)>,
     rings: BTreeMap<u32, RingFrames>,
@@ -128,6 +130,7 @@ impl Journal {
             blocks: 0,
             bytes: 0,
             frames: 0,
+            oldest_segment: None,
             lsns: None,
             rings: BTreeMap::new(),
             state: State::Sound,
@@ -153,7 +156,8 @@ impl Journal {
 
     fn add(&mut self, block: &BlockReport) {
         let first = block.header.first_lsn.0;
-        let last = first + block.frames.len() as u64 - 1;
+        let last = block.header.last_lsn().0;
+        self.oldest_segment = Some(block.header.head.0);
         self.blocks += 1;
         self.bytes += u64::from(block.header.bytes);
         self.frames += block.frames.len() as u64;
@@ -217,6 +221,9 @@ impl fmt::Display for Journal {
         writeln!(f, "  {segments} segments, {blocks} group writes of {bytes} bytes, {frames} frames")?;
         if let Some((first, last)) = self.lsns {
             writeln!(f, "  positions {first} to {last}")?;
+        }
+        if let Some(oldest) = self.oldest_segment.filter(|oldest| *oldest > 1) {
+            writeln!(f, "  segments before {oldest} are not needed any more")?;
         }
         for (ring, frames) in &self.rings {
             write!(f, "  ring {ring}: {frames}")?;

@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use annulus_rings::{Frame, RingId, Slot};
+use annulus_rings::{Frame, Lsn, RingId, Slot};
 use annulus_storage::Journal;
 
 use crate::edits::{Edits, Script};
@@ -20,14 +20,16 @@ const GROUPS_MAX: usize = 4;
 const PAGE_BYTES: usize = 4096;
 
 fn beginnings() -> Vec<Vec<u8>> {
-    [[0, 0, 0], [0, 31, 0], [0, 31, 1], [0, 7, 1]].map(|beginning| beginning.to_vec()).to_vec()
+    [[0, 0, 0], [0, 31, 0], [0, 31, 1], [0, 7, 1], [0x20, 0, 0], [0x20, 31, 1]]
+        .map(|beginning| beginning.to_vec())
+        .to_vec()
 }
 
 fn run(input: &[u8]) {
-    let (image, written) = valid_journal();
-    let mut image = image.clone();
     let mut script = Script::new(input);
     let (mode, seals) = (script.byte(), Seals(script.byte()));
+    let (image, written) = valid_journal(mode & 0x20 != 0);
+    let mut image = image.clone();
     if mode & 0x40 != 0 {
         image.retain(|segment, _| segment.0 != u64::from(mode & 7));
     }
@@ -39,16 +41,17 @@ fn run(input: &[u8]) {
     }
     image.values_mut().fold(0, |chain, segment| seal::segment(segment, seals, chain));
     let medium = Medium::of(image);
-    let Ok((journal, frames)) = medium.recover() else { return };
+    let Ok((journal, first, frames)) = medium.recover() else { return };
     if !is_raw && seals.0 == 0 {
-        assert!(written.starts_with(&frames), "nothing but the front of what was written");
+        let written = &written[first.0 as usize - 1..];
+        assert!(written.starts_with(&frames), "nothing but what was written, from its first position on");
     }
-    go_on(&medium, journal, frames);
+    go_on(&medium, journal, first, frames);
 }
 
-fn valid_journal() -> &'static (Image, Vec<Frame>) {
-    static VALID: OnceLock<(Image, Vec<Frame>)> = OnceLock::new();
-    VALID.get_or_init(medium::valid_journal)
+fn valid_journal(is_truncated: bool) -> &'static (Image, Vec<Frame>) {
+    static VALID: [OnceLock<(Image, Vec<Frame>)>; 2] = [const { OnceLock::new() }; 2];
+    VALID[usize::from(is_truncated)].get_or_init(|| medium::valid_journal(is_truncated))
 }
 
 /// Puts `bytes` where the first segment's blocks are.
@@ -86,14 +89,17 @@ fn structures(segment: &[u8]) -> Vec<usize> {
 }
 
 /// What was recovered is recovered again, can be read back, and grows.
-fn go_on(medium: &Medium, mut journal: Journal<Medium>, mut frames: Vec<Frame>) {
+fn go_on(medium: &Medium, mut journal: Journal<Medium>, first: Lsn, mut frames: Vec<Frame>) {
     read_back(&mut journal);
     let more =
         [valid::accept(valid::RING, 1, 99, 7, b"later"), valid::accept(RingId(2), 1, 99, 7, &[8; 5000])];
     medium::write(&mut journal, &more);
+    let needed = journal.first_lsn();
     drop(journal);
     frames.extend(more);
-    let (_, again) = medium.recover().expect("what was recovered and written can be recovered");
+    let (_, first_again, again) = medium.recover().expect("what was recovered and written can be recovered");
+    assert!(first <= first_again && first_again <= needed, "what is not needed may be gone, and no more");
+    let frames = &frames[(first_again.0 - first.0) as usize..];
     assert_eq!(again, frames, "what was recovered, and what was written behind it");
 }
 
