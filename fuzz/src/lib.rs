@@ -23,11 +23,12 @@ use std::{env, fs};
 use allocation::Tally;
 
 pub use targets::{
-    BATCH, COMMAND, FRAME, HANDSHAKE, JOURNAL, MESSAGE, REQUEST, SEGMENT_HEADER, SPLITTER, SUPERBLOCK,
+    BATCH, COMMAND, FRAME, HANDSHAKE, JOURNAL, MESSAGE, REQUEST, SEGMENT_HEADER, SNAPSHOT, SPLITTER,
+    SUPERBLOCK,
 };
 
 /// Every target.
-pub const TARGETS: [&Target; 10] = [
+pub const TARGETS: [&Target; 11] = [
     &FRAME,
     &BATCH,
     &MESSAGE,
@@ -35,6 +36,7 @@ pub const TARGETS: [&Target; 10] = [
     &SPLITTER,
     &JOURNAL,
     &SEGMENT_HEADER,
+    &SNAPSHOT,
     &SUPERBLOCK,
     &REQUEST,
     &COMMAND,

@@ -1,5 +1,5 @@
 //! Repairs checksums, so that what lies behind them is fuzzed too. The layouts are those of `frame.rs`,
-//! `block.rs`, `segment.rs` and `superblock.rs`; they are written down here a second time on purpose.
+//! `block.rs`, `segment.rs`, `superblock.rs` and those of snapshots; they are written down here a second time on purpose.
 
 use annulus_rings::frame::{HEADER_BYTES, checksum};
 
@@ -17,7 +17,14 @@ const BYTES_AT: usize = 88;
 const FRAMES_AT: usize = 92;
 const FRAMES_BYTES_AT: usize = 96;
 
-/// What of a journal is repaired, one bit each.
+const SNAPSHOT_HEADER_BYTES: usize = 512;
+const SNAPSHOT_BLOCK_MAGIC: &[u8; 8] = b"ANNULSNB";
+/// The header of a block, and the trailer.
+const PART_HEADER_BYTES: usize = 48;
+/// Fields of the header that name the disk and the node: copies differ in them.
+const NODE_FIELDS: [std::ops::Range<usize>; 2] = [16..32, 68..76];
+
+/// What of a journal or a snapshot is repaired, one bit each.
 #[derive(Clone, Copy)]
 pub(crate) struct Seals(pub(crate) u8);
 
@@ -117,6 +124,38 @@ fn block(bytes: &mut [u8], seals: Seals, chain: u64) -> u64 {
         header(head);
     }
     u64::from_le_bytes(*head.first_chunk().expect("a block has a header"))
+}
+
+/// Repairs a snapshot as far as `seals` say: its header, its blocks and trailer, and what chains them.
+pub(crate) fn snapshot(bytes: &mut [u8], seals: Seals) {
+    let Some((head, mut rest)) = bytes.split_at_mut_checked(SNAPSHOT_HEADER_BYTES) else { return };
+    if seals.frames() {
+        header(head);
+    }
+    let mut nobody = head.to_vec();
+    for field in NODE_FIELDS {
+        nobody[field].fill(0);
+    }
+    header(&mut nobody);
+    let mut chain = checksum(&nobody);
+    while rest.len() >= PART_HEADER_BYTES {
+        let is_block = rest[8..16] == *SNAPSHOT_BLOCK_MAGIC;
+        let size = if is_block { number(&rest[40..]).unwrap_or(0) } else { PART_HEADER_BYTES };
+        let size = size.clamp(PART_HEADER_BYTES, rest.len());
+        let (part, after) = rest.split_at_mut(size);
+        let (part, body) = part.split_at_mut(PART_HEADER_BYTES);
+        if is_block && seals.digest() {
+            part[24..32].copy_from_slice(&checksum(body).to_le_bytes());
+        }
+        if seals.blocks() {
+            part[16..24].copy_from_slice(&chain.to_le_bytes());
+        }
+        if seals.digest() {
+            header(part);
+        }
+        chain = u64::from_le_bytes(*part.first_chunk().expect("a part has a header"));
+        rest = after;
+    }
 }
 
 fn number(bytes: &[u8]) -> Option<usize> {

@@ -150,6 +150,7 @@ mutants! {
         OLDEST_VOTE_READ_BACK "T5" "the textbook";
         QUEUE_UNRESERVED "M2" "the textbook";
         SNAPSHOT_HEADER_UNVERIFIED "T4" "Azure RSL (35)";
+        SNAPSHOT_BLOCK_UNVERIFIED "T4" "the textbook";
         SNAPSHOT_NOT_READ_BACK "T4" "the textbook";
         SNAPSHOT_PUBLISHED_UNSYNCED "T4" "the textbook";
         SNAPSHOT_RESUMED_UNVERIFIED "T4" "the textbook";

@@ -101,6 +101,12 @@ mod vault_files;
 mod writing;
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod crash_vault;
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ mod journal;
 mod message;
 mod request;
 mod segment_header;
+mod snapshot;
 mod splitter;
 mod superblock;
 
@@ -19,5 +20,6 @@ pub use journal::JOURNAL;
 pub use message::MESSAGE;
 pub use request::REQUEST;
 pub use segment_header::SEGMENT_HEADER;
+pub use snapshot::SNAPSHOT;
 pub use splitter::SPLITTER;
 pub use superblock::SUPERBLOCK;

@@ -105,11 +105,6 @@ impl SnapshotReading {
         self.decoder.verified()
     }
 
-    /// How much was read, verified or not.
-    pub(crate) fn offset(&self) -> u64 {
-        self.offset
-    }
-
     /// What was verified, to go on from there.
     pub(crate) fn into_decoder(self) -> SnapshotDecoder {
         self.decoder

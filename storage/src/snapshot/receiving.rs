@@ -191,7 +191,6 @@ impl SnapshotReceiving {
             }
         };
         let Stage::Resuming(reading) = std::mem::replace(&mut self.stage, Stage::Receiving) else { return };
-        let read_bytes = reading.offset();
         let decoder = reading.into_decoder();
         if is_whole {
             self.decoder = decoder;
@@ -200,9 +199,10 @@ impl SnapshotReceiving {
             self.begin_again(vault);
         } else {
             self.decoder = decoder;
-            self.decoder.drop_unverified();
-            let verified = self.decoder.verified().bytes;
-            let bytes = if mutant!(SNAPSHOT_RESUMED_UNVERIFIED) { read_bytes } else { verified };
+            if !mutant!(SNAPSHOT_RESUMED_UNVERIFIED) {
+                self.decoder.drop_unverified();
+            }
+            let bytes = self.decoder.verified().bytes;
             self.errands.submit(vault, VaultOperation::Begin { name: self.name, bytes });
         }
     }
