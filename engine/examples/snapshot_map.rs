@@ -5,13 +5,15 @@
 //! ```
 //! Keys are random words, values 64 bytes. Each round asks every map for the same changes in turn, three of
 //! four of a value in place, the others a removal and an insertion. Printed are medians over the rounds, and
-//! of a snapshot in slices of 64 KiB how long slices take and how much it keeps aside at the most.
+//! of a snapshot in slices of 64 KiB how long slices take and how much it keeps aside at the most. All times
+//! are CPU times, since other programs on the machine would only blur the cost.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use annulus::{Slot, SnapshotMap, SnapshotStep, SnapshotWriter};
+use rustix::time::{ClockId, clock_gettime};
 
 type Value = [u8; 64];
 
@@ -71,15 +73,26 @@ fn change(map: &mut impl Map, keys: &[u64]) {
     }
 }
 
+/// The CPU time of this thread so far.
+fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+/// The CPU time since `start`.
+fn since(start: Duration) -> Duration {
+    cpu_time().saturating_sub(start)
+}
+
 /// Nanoseconds per change.
 fn cost_ns(took: Duration, changes: usize) -> f64 {
     took.as_nanos() as f64 / changes as f64
 }
 
 fn timed(map: &mut impl Map, keys: &[u64]) -> f64 {
-    let start = Instant::now();
+    let start = cpu_time();
     change(map, keys);
-    cost_ns(start.elapsed(), keys.len())
+    cost_ns(since(start), keys.len())
 }
 
 /// A whole snapshot among changes.
@@ -98,13 +111,13 @@ fn snapshot(map: &mut SnapshotMap<u64, Value>, keys: &[u64]) -> Snapshot {
     map.begin_snapshot();
     loop {
         buffer.clear();
-        let start = Instant::now();
+        let start = cpu_time();
         let mut writer = SnapshotWriter::new(Slot(0), result.slices.is_empty(), &mut buffer, SLICE_BYTES);
         let step = map.write_snapshot(&mut writer, |key, value, record| {
             record.extend_from_slice(&key.to_le_bytes());
             record.extend_from_slice(value);
         });
-        result.slices.push(start.elapsed());
+        result.slices.push(since(start));
         result.bytes += black_box(&buffer).len();
         if step == SnapshotStep::Done {
             result.change_ns = cost_ns(changing, changes.max(1));
@@ -112,9 +125,9 @@ fn snapshot(map: &mut SnapshotMap<u64, Value>, keys: &[u64]) -> Snapshot {
             return result;
         }
         let turn = turns.next().expect("a cycle does not end");
-        let start = Instant::now();
+        let start = cpu_time();
         change(map, turn);
-        changing += start.elapsed();
+        changing += since(start);
         changes += turn.len();
         result.kept_max = result.kept_max.max(map.kept_aside());
     }

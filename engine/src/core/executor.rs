@@ -148,8 +148,8 @@ impl Executor {
     /// no longer [whole](Self::is_whole), and waits for the first piece of some snapshot.
     pub(crate) fn restore_piece(&mut self, piece: &SnapshotPiece<'_>) -> Result<(), RestoreFailure> {
         let SnapshotPiece { point, is_first, is_last, bytes } = *piece;
-        requires!(T2, point.slot > self.next);
         requires!(T3, is_first || self.stage == Stage::Restoring(point));
+        requires!(T2, point.slot > self.next);
 
         let mut reader = SnapshotReader::new(point.slot, is_first, is_last, bytes)?;
         self.give_up_snapshot();

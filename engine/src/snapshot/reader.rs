@@ -91,8 +91,30 @@ fn take_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::SnapshotWriter;
     use super::*;
+
+    /// Bytes of which some are whole records: small numbers are lengths.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let length = prop_oneof![4 => 0..4u32, 1 => any::<u32>()];
+        let record = (length, prop::collection::vec(any::<u8>(), 0..4))
+            .prop_map(|(length, bytes)| [&length.to_le_bytes()[..], &bytes].concat());
+        prop::collection::vec(record, 0..4).prop_map(|records| records.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_bytes_are_read_as_records_they_are_those_that_lay_there(bytes in bytes()) {
+            if let Ok(reader) = SnapshotReader::new(Slot(1), true, true, &bytes) {
+                let records: Vec<&[u8]> = reader.records().collect();
+                prop_assert_eq!(laid_out(&records), bytes);
+            }
+        }
+    }
 
     fn laid_out(records: &[&[u8]]) -> Vec<u8> {
         let mut buffer = Vec::new();

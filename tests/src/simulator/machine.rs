@@ -201,6 +201,7 @@ mod tests {
     #[test]
     fn a_machine_comes_back_as_it_was_when_its_snapshot_began() {
         let mut machine = machine();
+        write(&mut machine, 3, 50);
         for key in 0..10 {
             write(&mut machine, key, key + 1);
         }
