@@ -6,7 +6,8 @@ use std::sync::mpsc::Sender;
 
 use annulus_rings::{CoreId, Incarnation, NodeId, RingId};
 use annulus_storage::{
-    CoreDirectory, Disk, FileDisk, FileVault, Identity, JournalOptions, MemoryDisk, MemoryVault, Unrecovered, Vault,
+    CoreDirectory, Disk, FileDisk, FileVault, Identity, JournalOptions, MemoryDisk, MemoryVault, Unrecovered,
+    Vault,
 };
 use annulus_transport::{Doorbell, LoopbackHub, Network, TcpNetwork, TcpOptions, TcpPort, Wake};
 

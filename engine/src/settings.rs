@@ -256,7 +256,8 @@ impl Settings {
     }
 
     fn validate_snapshots(&self) -> Result<(), StartError> {
-        let SnapshotOptions { log_bytes, interval, kept, slice_bytes, fetch_bytes_per_second } = self.snapshots;
+        let SnapshotOptions { log_bytes, interval, kept, slice_bytes, fetch_bytes_per_second } =
+            self.snapshots;
         let numbers = [
             ("snapshot_log_bytes", log_bytes, 1),
             ("snapshots_kept", kept as u64, 1),
@@ -269,7 +270,11 @@ impl Settings {
             }
         }
         if let Some(interval) = interval.filter(|interval| *interval < Duration::from_millis(1)) {
-            return Err(out_of_range("snapshot_interval", format!("{interval:?}"), "it must be at least 1 ms"));
+            return Err(out_of_range(
+                "snapshot_interval",
+                format!("{interval:?}"),
+                "it must be at least 1 ms",
+            ));
         }
         Ok(())
     }

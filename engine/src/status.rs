@@ -66,7 +66,17 @@ impl RingStatus {
         let Progress { proposed, durable, chosen, executed } = self.progress;
         let ballot = self.ballot;
         let snapshot = self.snapshot;
-        [role, leader, ballot.round, ballot.owner_word(), proposed.0, durable.0, chosen.0, executed.0, snapshot.0]
+        [
+            role,
+            leader,
+            ballot.round,
+            ballot.owner_word(),
+            proposed.0,
+            durable.0,
+            chosen.0,
+            executed.0,
+            snapshot.0,
+        ]
     }
 
     fn from_words(words: [u64; WORDS]) -> RingStatus {

@@ -190,9 +190,8 @@ fn a_damaged_snapshot_falls_back_to_the_one_before_and_never_over_a_gap() {
 #[test]
 fn a_machine_without_snapshots_keeps_its_whole_journal_and_is_told_when_it_is_full() {
     // A bound of five segments: 40 MB.
-    let small: fn(Builder) -> Builder = |builder| {
-        builder.snapshot_log_bytes(1 << 20).journal_bytes_max(5 * (8 << 20))
-    };
+    let small: fn(Builder) -> Builder =
+        |builder| builder.snapshot_log_bytes(1 << 20).journal_bytes_max(5 * (8 << 20));
     let cluster = Cluster::start_with(FILES, 1, small);
     let ring = &cluster.nodes[0].as_ref().unwrap().ring;
     ring.hold_snapshots(true);

@@ -12,8 +12,8 @@ use annulus_rings::{
     RingOptions, Slot, Time,
 };
 use annulus_storage::{
-    AlignedBuffer, Completion as DiskCompletion, Disk, DiskKind, Identity, JournalOptions, MemoryDisk, MemoryVault,
-    Position, SegmentFile, SegmentHeader, SegmentId, Segments, Unrecovered,
+    AlignedBuffer, Completion as DiskCompletion, Disk, DiskKind, Identity, JournalOptions, MemoryDisk,
+    MemoryVault, Position, SegmentFile, SegmentHeader, SegmentId, Segments, Unrecovered,
 };
 use annulus_transport::{Network, NetworkStatistics, PeerState, Received};
 

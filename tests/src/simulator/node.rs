@@ -4,7 +4,7 @@ use annulus::StateMachine;
 use annulus::clock::Clock as _;
 use annulus::core::{Core, CoreParts};
 use annulus_rings::{Incarnation, NodeId, RingId, Role, Slot, Time};
-use annulus_storage::Unrecovered;
+use annulus_storage::{MemoryVault, Unrecovered};
 
 use super::client::{Clients, Switch};
 use super::clock::{SimulatedClock, TrueTime};
@@ -117,6 +117,7 @@ impl Node {
             options: plan.core(self.id, self.incarnation),
             clock: self.clock.clone(),
             journal: journal.expect("the options of the plan are sound"),
+            vault: Box::new(MemoryVault::new(64 << 20)),
             network: hub.join((self.id, self.incarnation, self.disks), &plan.node_ids(), &self.fuse),
             service: Some(Box::new(clients)),
         };

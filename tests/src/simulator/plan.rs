@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use annulus::core::{BatchLimits, CoreOptions};
+use annulus::core::{BatchLimits, CoreOptions, SnapshotOptions};
 use annulus_rings::{
     ClusterId, Configuration, ConfigurationId, Incarnation, NodeId, RingId, RingOptions, Slot,
 };
@@ -310,6 +310,7 @@ impl Plan {
                 batch_commands_max: 8,
                 queue_bytes_max: self.load.queue_bytes_max,
             },
+            snapshots: SnapshotOptions { log_bytes: u64::MAX, ..SnapshotOptions::default() },
         }
     }
 

@@ -120,7 +120,9 @@ impl Snapshots {
     /// Whether the next turn has something to do that nothing else announces.
     pub(crate) fn is_busy(&self) -> bool {
         let takes = self.taking.as_ref().is_some_and(|taking| taking.wants_records());
-        takes || self.taking.is_none() && !self.queue.is_empty() || self.reloading.as_ref().is_some_and(Reloading::is_ready)
+        takes
+            || self.taking.is_none() && !self.queue.is_empty()
+            || self.reloading.as_ref().is_some_and(Reloading::is_ready)
     }
 
     /// The oldest snapshot of a ring that a peer fetches.
@@ -157,7 +159,9 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let snapshots = &mut self.snapshots;
         if let Some(taking) = snapshots.taking.as_mut().filter(|taking| taking.token() == token) {
             taking.answered(&mut snapshots.vault, completion);
-        } else if let Some(fetching) = snapshots.fetching.as_mut().filter(|fetching| fetching.token() == token) {
+        } else if let Some(fetching) =
+            snapshots.fetching.as_mut().filter(|fetching| fetching.token() == token)
+        {
             fetching.answered(&mut snapshots.vault, completion);
         } else if let Some(reloading) = snapshots.reloading.as_mut().filter(|other| other.token() == token) {
             reloading.answered(completion);

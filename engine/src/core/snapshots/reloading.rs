@@ -80,7 +80,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     pub(super) fn reload(&mut self, now: Time) -> usize {
         let mut work = 0;
         while work < TURN_PARTS_MAX
-            && let Some(reloading) = self.snapshots.reloading.as_ref().filter(|reloading| reloading.is_ready())
+            && let Some(reloading) =
+                self.snapshots.reloading.as_ref().filter(|reloading| reloading.is_ready())
         {
             let index = reloading.index;
             work += 1;

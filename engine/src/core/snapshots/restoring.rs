@@ -115,7 +115,8 @@ impl Snapshots {
             is_first = false;
             executor.restore_piece(&piece).map_err(Obstacle::Machine)
         };
-        let (header, _) = self.read(name, |header, records| give(point_of(header), false, records.as_bytes()))?;
+        let (header, _) =
+            self.read(name, |header, records| give(point_of(header), false, records.as_bytes()))?;
         give(point_of(&header), true, &[])
     }
 
