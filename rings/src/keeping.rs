@@ -54,7 +54,7 @@ impl Base {
 /// How far the journal of a ring may be cut, and how far it is.
 #[derive(Clone, Hash)]
 pub(crate) struct Keeping {
-    /// The first slot that the journal surely gives back.
+    /// The first slot that the journal surely gives back, as it was chosen.
     kept: Slot,
     /// Where the first record is that is needed; nothing while there is no record.
     needed: Option<Lsn>,
@@ -120,6 +120,15 @@ impl Keeping {
     pub(crate) fn published(&mut self, slot: Slot) {
         requires!(T2, slot > self.snapshot);
         self.snapshot = slot;
+    }
+
+    /// A snapshot of a peer took the place of every slot below `slot`. The records of those are not to be taught
+    /// from this moment on, though they are needed until the Base is durable: some are votes for any value (T5).
+    pub(crate) fn installed(&mut self, slot: Slot) {
+        self.published(slot);
+        if !mutant!(UNVOUCHED_VOTES_TAUGHT) {
+            self.kept = slot;
+        }
     }
 
     /// The Base of `cut` is appended at `lsn`. A cut that waits for its own Base is superseded: when this one

@@ -10,8 +10,8 @@ use annulus_rings::batch::BatchBuilder;
 use annulus_rings::configuration::Configuration;
 use annulus_rings::frame::HEADER_BYTES;
 use annulus_rings::{
-    Ballot, ClusterId, ConfigurationId, Event, Frame, FrameHeader, FramePool, Incarnation, Input, Kind, Lsn,
-    Message, NodeId, Outbox, Recovering, Ring, RingId, RingOptions, Role, Slot, Time,
+    Ballot, ClusterId, ConfigurationId, Cut, Event, Frame, FrameHeader, FramePool, Incarnation, Input, Kind,
+    Lsn, Message, NodeId, Outbox, Progress, Recovering, Ring, RingId, RingOptions, Role, Slot, Time,
 };
 use bytes::BytesMut;
 use proptest::prelude::*;
@@ -88,6 +88,10 @@ enum Happening {
     Persist { frames: u64 },
     Later { ms: u64 },
     Campaign { sender: u16, votes: Vec<(u64, u64)> },
+    Snapshot,
+    Truncate,
+    Carry,
+    Install { ahead: u64 },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -126,6 +130,10 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (1..150u64).prop_map(|ms| Happening::Later { ms }),
         1 => (sender, prop::collection::vec((0..9u64, 0..9u64), 0..4))
             .prop_map(|(sender, votes)| Happening::Campaign { sender, votes }),
+        1 => Just(Happening::Snapshot),
+        1 => Just(Happening::Truncate),
+        1 => Just(Happening::Carry),
+        1 => (1..5u64).prop_map(|ahead| Happening::Install { ahead }),
     ]
 }
 
@@ -145,6 +153,8 @@ struct World {
     sent: Vec<Frame>,
     claimed: u64,
     batch: BatchBuilder,
+    /// Where the journal may be cut below the newest snapshot.
+    cut: Cut,
     /// When every value of a slot is the same, claims of what is chosen are true.
     is_consistent: bool,
 }
@@ -167,6 +177,7 @@ impl World {
             sent: Vec::new(),
             claimed: 0,
             batch: BatchBuilder::new(4096, 16),
+            cut: Cut::default(),
             is_consistent,
         }
     }
@@ -252,7 +263,23 @@ impl World {
             }
             Happening::Later { ms } => self.later(ms),
             Happening::Campaign { sender, ref votes } => self.campaign(sender, votes),
+            Happening::Snapshot => {
+                self.cut = self.ring.cut(&self.out);
+                self.step(Input::Snapshotted(self.cut.slot));
+            }
+            Happening::Truncate => self.step(Input::Truncate(self.cut)),
+            Happening::Carry => self.step(Input::Carry),
+            Happening::Install { ahead } => self.install(ahead),
         }
+    }
+
+    /// A peer's snapshot of slots that this ring does not know to be chosen.
+    fn install(&mut self, ahead: u64) {
+        self.executed = self.ring.progress().chosen.0 + ahead;
+        self.claim(self.executed);
+        self.step(Input::Installed(Slot(self.executed)));
+        let progress = self.ring.progress();
+        assert!(progress.executed.0 >= self.executed && progress.executed == progress.chosen);
     }
 
     fn later(&mut self, ms: u64) {
@@ -370,9 +397,16 @@ impl World {
         }
     }
 
-    /// A7: after a promise has left, nothing below it is voted for.
+    /// A7: after a promise has left, nothing below it is voted for. What is carried was voted for before, or taught.
     fn check_append(&self, frame: &Frame) {
-        if frame.kind() == Kind::Accept {
+        let is_carried = |record: &Frame| {
+            let mut carried = record == frame;
+            if record.kind() == Kind::Learn {
+                annulus_rings::message::carried(record, |inner| carried |= inner == *frame).unwrap();
+            }
+            carried
+        };
+        if frame.kind() == Kind::Accept && !self.records.iter().any(is_carried) {
             assert!(frame.header().ballot >= self.promised_out, "a vote below a promise");
         }
     }
@@ -415,27 +449,59 @@ impl World {
         }
     }
 
-    /// A1, T6: what the durable records give back keeps every promise that left, and the same chosen values.
+    /// A1, T6: what the durable records give back keeps every promise that left, and the same chosen values. It
+    /// does not matter how much of what is not needed is gone.
     fn check_recovery(&self) {
-        for _ in 0..2 {
-            let mut out = Outbox::new(Lsn(self.persisted), FramePool::new(1 << 16));
-            let mut recovering = Recovering::new(options());
-            for (index, record) in self.records[..self.persisted as usize].iter().enumerate() {
-                recovering.replay(Lsn(index as u64 + 1), record, &mut out).expect("a record of this ring");
-                for event in std::mem::take(&mut out.events) {
-                    if let Event::Chosen { slot, frame, .. } = event {
-                        assert_eq!(
-                            self.chosen.get(&slot.0),
-                            Some(&frame.value().0),
-                            "another value after recovery"
-                        );
-                        recovering.executed(slot);
-                    }
+        let (base, needed) = (self.ring.snapshot(), self.ring.needed().0.min(self.persisted + 1));
+        let whole = self.recovered(base, 1);
+        assert!(whole.ring.ballot() >= self.promised_out, "a promise was forgotten");
+        let told = whole.told();
+        for first in 1..=needed {
+            let left = self.recovered(base, first);
+            assert_eq!(left.told(), told, "when the records below {first} are gone, of {}", self.persisted);
+        }
+    }
+
+    /// The ring as it starts again from its snapshot and the durable records from `first` on.
+    fn recovered(&self, base: Slot, first: u64) -> World {
+        let mut out = Outbox::new(Lsn(self.persisted), FramePool::new(1 << 16));
+        let mut recovering = Recovering::restored(options(), base);
+        for lsn in first..=self.persisted {
+            recovering
+                .replay(Lsn(lsn), &self.records[lsn as usize - 1], &mut out)
+                .expect("a record of this ring");
+            for event in std::mem::take(&mut out.events) {
+                if let Event::Chosen { slot, frame, .. } = event {
+                    // A snapshot may fill the hole at which a watermark was not believed any further.
+                    let known = self.chosen.get(&slot.0).is_none_or(|value| *value == frame.value().0);
+                    assert!(
+                        known && slot.0 < self.claimed.max(self.executed),
+                        "another value after recovery"
+                    );
+                    recovering.executed(slot);
                 }
             }
-            let ring = recovering.recovered(self.now, &out);
-            assert!(ring.ballot() >= self.promised_out, "a promise was forgotten");
         }
+        recovering.bridged().expect("the newest snapshot and what is needed make up the log");
+        let ring = recovering.recovered(self.now, &out);
+        World { ring, out, now: self.now, persisted: self.persisted, ..World::new(self.is_consistent) }
+    }
+
+    /// Everything that a ring which has just started says of itself, and promises to a new candidate.
+    fn told(mut self) -> (Progress, Ballot, Slot, Vec<(FrameHeader, u64)>) {
+        let told = (self.ring.progress(), self.ring.ballot(), self.ring.kept());
+        let prepare = frame(3, ballot(1000, 3), Kind::Prepare, 0, 0, [0; 4], &[]);
+        self.ring.step(self.now, Input::Frame(prepare), &mut self.out).expect("the highest ballot");
+        let appended = self.out.appended();
+        self.ring.step(self.now, Input::Persisted(appended), &mut self.out).expect("news");
+        let mut votes = Vec::new();
+        for promise in self.out.transmits.iter().filter(|sent| sent.frame.kind() == Kind::Promise) {
+            annulus_rings::message::carried(&promise.frame, |vote| {
+                votes.push((vote.header(), vote.value().0))
+            })
+            .expect("a promise carries votes");
+        }
+        (told.0, told.1, told.2, votes)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use annulus_rings::reach;
 use annulus_tests::explore::{Bounds, Report, TEACHING, explore};
 
 /// Searches, and fails with the shortest way to a broken rule.
@@ -29,6 +30,19 @@ fn two_candidates_reach_no_wrong_state_in_half_a_million() {
     let bounds = Bounds { states_max: 500_000, time_max: Duration::from_secs(20), ..Bounds::default() };
     let report = search(bounds);
     assert!(report.states > 10_000 && report.depth > 10, "{report}");
+}
+
+#[test]
+fn snapshots_and_cuts_reach_no_wrong_state() {
+    let bounds = Bounds { slots: 2, rounds: 2, retain_bytes: 0, cuts: 1, is_cut: true, ..Bounds::default() };
+    for candidates in [0, 3] {
+        let report =
+            search(Bounds { candidates, states_max: 300_000, time_max: Duration::from_secs(15), ..bounds });
+        assert!(report.states > 10_000 && report.depth > 8, "{report}");
+    }
+    for probe in [reach::INSTALLED_OVER_VOTES, reach::INSTALLED_BELOW_VOTES, reach::UNVOUCHED_BASE] {
+        assert!(reach::count(&probe) > 0, "{}", probe.name);
+    }
 }
 
 #[test]

@@ -140,6 +140,9 @@ impl Ring {
         frames: Vec<Frame>,
         out: &mut Outbox,
     ) -> Result<(), Ignored> {
+        if from < self.keeping.kept() {
+            return Err(Ignored::BelowFloor); // Truncated since it was asked for.
+        }
         // Only what is chosen and adjacent may be taught (T5).
         let chosen = self.log.chosen();
         let adjacent = frames.into_iter().enumerate().take_while(|(index, frame)| {

@@ -157,7 +157,7 @@ impl Ring {
         reach!(INSTALLED_BELOW_VOTES, end > slot);
         let own = self.vouched();
         self.log.install(slot);
-        self.keeping.published(slot);
+        self.keeping.installed(slot);
         self.append_base(self.cut_at(slot, out), own, out);
         ensures!(T3, self.log.floor() == slot && self.log.executed() == slot && self.log.chosen() == slot);
         ensures!(T3, self.acceptor.promised() == promised && self.log.end() == end.max(slot));

@@ -25,6 +25,12 @@ struct Arguments {
     /// Crashes and restarts, of all replicas together.
     #[arg(long, default_value_t = 1)]
     restarts: u8,
+    /// Snapshots, and journals that are written again, of all replicas together.
+    #[arg(long, default_value_t = 0)]
+    cuts: u8,
+    /// Begin where slot 0 was chosen without node 3, and is in snapshots alone.
+    #[arg(long)]
+    cut: bool,
     /// Bytes of chosen slots that a ring keeps in memory.
     #[arg(long, default_value_t = 1 << 20)]
     retain_bytes: usize,
@@ -75,6 +81,8 @@ fn main() -> ExitCode {
         candidates: usize::from(arguments.candidates),
         rounds: arguments.rounds,
         restarts: arguments.restarts,
+        cuts: arguments.cuts,
+        is_cut: arguments.cut,
         retain_bytes: arguments.retain_bytes,
         lost: arguments.lost.kinds(),
         states_max: usize::try_from(arguments.states).unwrap_or(usize::MAX),

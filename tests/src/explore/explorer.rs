@@ -10,7 +10,7 @@ use annulus_rings::frame::ValueId;
 use annulus_rings::{Ballot, Frame, Kind, NodeId, Role, Slot};
 
 use super::replica::{NODES, Replica, Step};
-use super::{Bounds, Counterexample, Report};
+use super::{Bounds, Counterexample, Report, past};
 use crate::world::tell;
 
 type ReplicaId = u32;
@@ -96,7 +96,11 @@ impl Explorer {
 
     pub(super) fn first_state(&mut self) -> State {
         let nodes = std::array::from_fn(|index| NodeId(index as u16 + 1));
-        let replicas = nodes.map(|node| self.replica_id(Replica::new(node, self.bounds.retain_bytes)));
+        let mut replicas = nodes.map(|node| Replica::new(node, self.bounds.retain_bytes));
+        if self.bounds.is_cut {
+            past::choose_and_cut(&mut replicas);
+        }
+        let replicas = replicas.map(|replica| self.replica_id(replica));
         self.origins.push((0, Action::Begin));
         State { replicas, letters: Box::default() }
     }
@@ -144,12 +148,35 @@ impl Explorer {
             if restarts < self.bounds.restarts {
                 self.take(index, state, node, Step::Restart, next)?;
             }
+            self.cut(index, state, node, next)?;
             match role {
                 Role::Leader | Role::Candidate => self.take(index, state, node, Step::Tick, next)?,
                 Role::Follower { .. } if node < self.bounds.candidates => {
                     self.stand(index, state, node, next)?;
                 }
                 Role::Follower { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What is about snapshots: how often any is begun is bounded, what follows is not.
+    fn cut(
+        &mut self,
+        index: u32,
+        state: &State,
+        node: usize,
+        next: &mut Vec<(u32, State)>,
+    ) -> Result<(), Counterexample> {
+        if self.bounds.cuts == 0 {
+            return Ok(());
+        }
+        let cuts: u8 = state.replicas.iter().map(|&id| self.replica(id).cuts).sum();
+        let may_begin = cuts < self.bounds.cuts;
+        let begin = [Step::Snapshot, Step::Carry].into_iter().filter(|_| may_begin);
+        for step in begin.chain([Step::Truncate, Step::Free, Step::Install]) {
+            if self.replica(state.replicas[node]).can(step) {
+                self.take(index, state, node, step, next)?;
             }
         }
         Ok(())
@@ -326,6 +353,11 @@ impl Explorer {
             Step::Tick => Step::Tick,
             Step::Propose => Step::Propose,
             Step::Restart => Step::Restart,
+            Step::Snapshot => Step::Snapshot,
+            Step::Truncate => Step::Truncate,
+            Step::Carry => Step::Carry,
+            Step::Free => Step::Free,
+            Step::Install => Step::Install,
         };
         let sent = catch_unwind(AssertUnwindSafe(|| replica.step(step))).map_err(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -2,7 +2,8 @@
 //!
 //! Three replicas, some of which stand for election, a few slots. What was ever sent may arrive at any
 //! time, any number of times, in any order, or never; a record becomes durable at any time; a replica stops
-//! and starts again from exactly its durable records; an election may begin at any moment.
+//! and starts again from exactly its durable records; an election may begin at any moment. Snapshots are taken,
+//! the journal is cut, what is not needed is gone, a peer's snapshot is installed: each in a step of its own.
 //!
 //! A state is three replicas and the letters that were sent. A step changes one replica and depends on
 //! nothing but that replica and its input, so each is made once by the shipped code and remembered: the
@@ -15,6 +16,7 @@
 //! are asked and answered at once, and [`Bounds`].
 
 mod explorer;
+mod past;
 mod replica;
 
 use std::fmt;
@@ -35,6 +37,10 @@ pub struct Bounds {
     pub rounds: u64,
     /// Restarts, of all replicas together.
     pub restarts: u8,
+    /// Snapshots, and journals that are written again, of all replicas together.
+    pub cuts: u8,
+    /// Whether the world has a past: slot 0 was chosen without node 3, and is in snapshots alone.
+    pub is_cut: bool,
     /// Bytes of chosen slots that a ring keeps in memory.
     pub retain_bytes: usize,
     /// Letters of these kinds are always lost.
@@ -63,6 +69,8 @@ impl Default for Bounds {
             candidates: 2,
             rounds: 3,
             restarts: 1,
+            cuts: 0,
+            is_cut: false,
             retain_bytes: 1 << 20,
             lost: &UNNEEDED,
             states_max: usize::MAX,

@@ -7,11 +7,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use annulus_rings::batch::BATCH_BYTES_MAX;
-use annulus_rings::frame::ValueId;
+use annulus_rings::frame::{HEADER_BYTES, ValueId};
 use annulus_rings::{
-    Ballot, BatchBuilder, ClusterId, Configuration, ConfigurationId, Event, Frame, FramePool, Incarnation,
-    Input, Kind, Lsn, NodeId, Outbox, Recovering, Ring, RingId, RingOptions, Role, Slot, Time, Transmit,
+    Ballot, BatchBuilder, ClusterId, Configuration, ConfigurationId, Cut, Event, Frame, FrameHeader,
+    FramePool, Incarnation, Input, Kind, Lsn, NodeId, Outbox, Recovering, Ring, RingId, RingOptions, Role,
+    Slot, Time, Transmit,
 };
+
+use bytes::BytesMut;
 
 use crate::world::read_back;
 
@@ -31,16 +34,38 @@ pub(super) enum Step<L> {
     Propose,
     /// It stops, loses what is not durable, and starts again.
     Restart,
+    /// A snapshot of what it has executed is durable.
+    Snapshot,
+    /// Its ring is told of that, and cuts its journal.
+    Truncate,
+    /// Its ring writes again what it holds.
+    Carry,
+    /// The records that it needs no longer are gone.
+    Free,
+    /// Its ring is told of the peer's snapshot that has arrived.
+    Install,
 }
 
 /// A replica and what outlives it.
 #[derive(Clone)]
 pub(super) struct Replica {
     ring: Ring,
+    /// The records that were not freed.
     journal: Vec<Frame>,
+    /// How many were.
+    freed: usize,
+    /// How many records, with those that were freed, are durable.
     durable: usize,
+    /// The values of the slots that its newest snapshot covers.
+    snapshot: Vec<ValueId>,
+    /// Where its journal may be cut, once it was told of its snapshot.
+    cut: Option<Cut>,
+    /// Whether the snapshot is a peer's, of which its ring was not told.
+    has_arrived: bool,
     /// How often it was started again.
     pub restarts: u8,
+    /// How often it took a snapshot or wrote again what it holds.
+    pub cuts: u8,
     /// The ballots that it led in, and after which restart.
     led: Vec<(Ballot, u8)>,
     /// The values that it reported chosen since it started, from slot 0 on.
@@ -57,8 +82,13 @@ impl Replica {
         Replica {
             ring,
             journal: Vec::new(),
+            freed: 0,
             durable: 0,
+            snapshot: Vec::new(),
+            cut: None,
+            has_arrived: false,
             restarts: 0,
+            cuts: 0,
             led: Vec::new(),
             reported: Vec::new(),
             votes: Vec::new(),
@@ -77,7 +107,41 @@ impl Replica {
 
     /// Whether there is anything to persist.
     pub fn writes(&self) -> bool {
-        self.durable < self.journal.len()
+        self.durable < self.freed + self.journal.len()
+    }
+
+    /// Whether a step that is about snapshots would change anything.
+    pub fn can(&self, step: Step<u32>) -> bool {
+        match step {
+            Step::Snapshot => self.reported.len() > self.snapshot.len() && self.cut.is_none(),
+            Step::Truncate => self.cut.is_some(),
+            Step::Carry => self.ring.can_carry() && self.ring.needed() != Lsn(u64::MAX),
+            Step::Free => self.free_records() > 0,
+            Step::Install => self.has_arrived,
+            _ => true,
+        }
+    }
+
+    /// The first slot that its journal gives back.
+    #[cfg(test)]
+    pub fn kept(&self) -> Slot {
+        self.ring.kept()
+    }
+
+    /// How many records it has.
+    #[cfg(test)]
+    pub fn records(&self) -> usize {
+        self.journal.len()
+    }
+
+    fn free_records(&self) -> usize {
+        let needed = self.ring.needed().0.min(self.durable as u64 + 1);
+        (needed as usize - 1).saturating_sub(self.freed)
+    }
+
+    /// The position of the last record.
+    fn appended(&self) -> Lsn {
+        Lsn((self.freed + self.journal.len()) as u64)
     }
 
     /// Whether it takes a command, and how many slots were proposed before.
@@ -92,6 +156,7 @@ impl Replica {
         self.ring.fingerprint(&mut state);
         self.journal.iter().for_each(|record| record.checksum().hash(&mut state));
         (self.durable, self.restarts, &self.led, &self.reported).hash(&mut state);
+        (self.freed, &self.snapshot, self.cut, self.has_arrived, self.cuts).hash(&mut state);
         state.finish()
     }
 
@@ -104,9 +169,38 @@ impl Replica {
         if step == Step::Restart {
             return self.restart(pool);
         }
-        let mut out = Outbox::new(Lsn(self.journal.len() as u64), pool);
+        let mut out = Outbox::new(self.appended(), pool);
         let input = match step {
+            Step::Deliver(frame) if matches!(frame.kind(), Kind::SnapshotAsk | Kind::SnapshotPiece) => {
+                return self.snapshot_letter(frame);
+            }
             Step::Deliver(frame) => Input::Frame(frame.clone()),
+            Step::Snapshot => {
+                self.cut = Some(self.ring.cut(&out));
+                self.snapshot.clone_from(&self.reported);
+                self.has_arrived = false;
+                self.cuts += 1;
+                return Vec::new();
+            }
+            Step::Truncate => {
+                let cut = self.cut.take().expect("a snapshot was taken");
+                let _ = self.ring.step(Time(0), Input::Snapshotted(cut.slot), &mut out);
+                Input::Truncate(cut)
+            }
+            Step::Carry => {
+                self.cuts += 1;
+                Input::Carry
+            }
+            Step::Free => {
+                let free = self.free_records();
+                self.journal.drain(..free);
+                self.freed += free;
+                return Vec::new();
+            }
+            Step::Install => {
+                self.has_arrived = false;
+                Input::Installed(Slot(self.snapshot.len() as u64))
+            }
             Step::Persist => {
                 self.durable += 1;
                 self.note_vote();
@@ -121,20 +215,24 @@ impl Replica {
             Step::Tick | Step::Restart => Input::Tick,
         };
         // What is ignored may still have been answered.
-        let _ = self.ring.step(Time(0), input, &mut out);
+        let result = self.ring.step(Time(0), input, &mut out);
+        if step == Step::Install && result.is_ok() {
+            self.reported.clone_from(&self.snapshot);
+        }
         self.perform(&mut out)
     }
 
     fn restart(&mut self, pool: FramePool) -> Vec<Transmit> {
-        self.journal.truncate(self.durable);
+        self.journal.truncate(self.durable - self.freed);
         self.restarts += 1;
-        self.reported.clear();
+        self.reported.clone_from(&self.snapshot);
+        (self.cut, self.has_arrived) = (None, false);
         let options = self.ring.options().clone();
         let mut out = Outbox::new(Lsn(self.durable as u64), pool);
-        let mut recovering = Recovering::new(options);
+        let mut recovering = Recovering::restored(options, Slot(self.snapshot.len() as u64));
         for (index, record) in self.journal.iter().enumerate() {
             recovering
-                .replay(Lsn(index as u64 + 1), record, &mut out)
+                .replay(Lsn((self.freed + index) as u64 + 1), record, &mut out)
                 .expect("a replica can read what it wrote");
             for event in out.events.drain(..) {
                 if let Event::Chosen { slot, frame, .. } = event {
@@ -143,8 +241,47 @@ impl Replica {
                 }
             }
         }
+        recovering.bridged().expect("a replica's newest snapshot and its journal make up the log");
         self.ring = recovering.recovered(Time(0), &out);
         Vec::new()
+    }
+
+    /// What cores say of snapshots: one letter asks, the other brings the values of the slots that it covers.
+    fn snapshot_letter(&mut self, letter: &Frame) -> Vec<Transmit> {
+        if letter.kind() == Kind::SnapshotAsk {
+            let piece = self.letter(Kind::SnapshotPiece, &self.snapshot);
+            let has_any = !self.snapshot.is_empty();
+            let answer = has_any.then_some(Transmit { to: letter.header().sender, frame: piece });
+            return answer.into_iter().collect();
+        }
+        let values = letter.payload().chunks_exact(size_of::<u64>());
+        let values = values.map(|value| ValueId(u64::from_le_bytes(value.try_into().expect("eight bytes"))));
+        let values: Vec<ValueId> = values.collect();
+        if values.len() > self.snapshot.len() && values.len() as u64 > self.ring.progress().chosen.0 {
+            (self.snapshot, self.has_arrived, self.cut) = (values, true, None);
+        }
+        Vec::new()
+    }
+
+    fn letter(&self, kind: Kind, values: &[ValueId]) -> Frame {
+        let options = self.ring.options();
+        let header = FrameHeader {
+            kind,
+            cluster: options.cluster,
+            ring: options.ring,
+            configuration: options.configuration.id(),
+            sender: options.node,
+            ballot: Ballot::ZERO,
+            slot: Slot(values.len() as u64),
+            chosen: Slot(0),
+            commands: 0,
+            words: [0; 4],
+        };
+        let mut buffer = BytesMut::zeroed(HEADER_BYTES);
+        for value in values {
+            buffer.extend_from_slice(&value.0.to_le_bytes());
+        }
+        Frame::seal(buffer, &header)
     }
 
     /// Does what the outbox says, until nothing is left in it but what is sent.
@@ -160,14 +297,19 @@ impl Replica {
                         Input::Executed(slot)
                     }
                     Event::Retrieve { to, from, upto, .. } => {
-                        let frames = read_back(self.journal[..self.durable].iter(), from, upto);
+                        let durable = self.durable - self.freed;
+                        let frames = read_back(self.journal[..durable].iter(), from, upto);
                         Input::Retrieved { to, from, frames }
                     }
                     Event::RoleChanged { role: Role::Leader, ballot, .. } => {
                         self.lead(ballot);
                         continue;
                     }
-                    Event::RoleChanged { .. } | Event::SnapshotWanted { .. } => continue,
+                    Event::SnapshotWanted { from, .. } => {
+                        out.transmits.push(Transmit { to: from, frame: self.letter(Kind::SnapshotAsk, &[]) });
+                        continue;
+                    }
+                    Event::RoleChanged { .. } => continue,
                 };
                 let _ = self.ring.step(Time(0), input, out);
             }
@@ -186,7 +328,7 @@ impl Replica {
     }
 
     fn note_vote(&mut self) {
-        let record = &self.journal[self.durable - 1];
+        let record = &self.journal[self.durable - self.freed - 1];
         if record.kind() == Kind::Accept {
             self.votes.push((record.header().slot, record.header().ballot, record.value()));
         }

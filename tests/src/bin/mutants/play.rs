@@ -91,13 +91,14 @@ fn script(path: &Path) -> Option<Notice> {
 }
 
 /// The shortest way to a broken rule in a small world: without restarts as far as it goes, then with one,
-/// then with slots that leave memory.
+/// then with slots that leave memory, then with slots that left the journal.
 fn search() -> Option<Notice> {
     let usual = Bounds { states_max: STATES, ..Bounds::default() };
     let worlds = [
         Bounds { slots: 1, rounds: 2, restarts: 0, lost: &TEACHING, ..usual },
         Bounds { slots: 1, lost: &TEACHING, ..usual },
         Bounds { retain_bytes: 0, restarts: 0, ..usual },
+        Bounds { retain_bytes: 0, candidates: 0, is_cut: true, cuts: 2, ..usual },
     ];
     panic::set_hook(Box::new(|_| {}));
     let Counterexample { what, path } = worlds.into_iter().find_map(|bounds| explore(bounds).err())?;
