@@ -147,6 +147,8 @@ mutants! {
         SEGMENT_IN_USE_FREED "A10" "the textbook";
         SPACE_BOUND_IGNORED "M1" "the textbook";
         DAMAGE_PASSED_OVER "A10" "the textbook";
+        FREED_STAY_INDEXED "G11" "the textbook";
+        HEAD_NEVER_TOLD_ALONE "G11" "the textbook";
         OLDEST_VOTE_READ_BACK "T5" "the textbook";
         QUEUE_UNRESERVED "M2" "the textbook";
         SNAPSHOT_HEADER_UNVERIFIED "T4" "Azure RSL (35)";

@@ -218,9 +218,6 @@ probes! {
         TORN_TAIL_CUT "recovery erases what a torn write left";
         SEVERAL_SEGMENTS_READ_BACK "recovery goes through several segments";
         SEGMENT_SWITCHED "the journal goes on in the next segment";
-        SPACE_BOUND_REACHED "the journal has as many segments as it may have";
-        SEGMENT_REMOVED "a segment that nobody needs any more is removed";
-        DAMAGE_SCRUBBED "a scrub finds damage that stays";
         SPACE_SHORT "the medium has no space for another segment";
         WRITE_OUT_OF_ORDER "a write completes before an earlier one";
         JOURNAL_FULL "the journal has no room for more";
@@ -250,6 +247,9 @@ probes! {
         STALE_COMPLETION "a completion tells nothing new";
         SECOND_VALUE "another value comes in one ballot and slot: a bug or a forgery";
         DAMAGE_REFUSED "recovery refuses a journal that lost what may have been acknowledged";
+        SPACE_BOUND_REACHED "the journal has as many segments as it may have";
+        SEGMENT_REMOVED "a segment that nobody needs any more is removed";
+        DAMAGE_SCRUBBED "a scrub finds damage that stays";
         REMOVAL_FAILED "a segment cannot be removed, and is tried again";
         HEAD_TOLD_ALONE "a block without frames makes room in a full journal";
         LOST_SEGMENT_REFUSED "recovery refuses a journal that lost a segment which nobody freed";

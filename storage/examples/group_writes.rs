@@ -234,7 +234,7 @@ impl PlainWriter {
             if self.sync == SyncMode::Fdatasync && !is_synced {
                 let file = types::Fd(self.file.as_raw_fd());
                 let flush = opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC);
-                self.push(flush.build().user_data(SYNCED))?;
+                self.push(&flush.build().user_data(SYNCED))?;
             } else {
                 in_flight -= 1;
                 blocks += 1;
@@ -250,12 +250,12 @@ impl PlainWriter {
             .rw_flags(flags)
             .build();
         self.offset = (self.offset + self.block_bytes as u64) % FILE_BYTES;
-        self.push(entry.user_data(WRITTEN))
+        self.push(&entry.user_data(WRITTEN))
     }
 
-    fn push(&mut self, entry: io_uring::squeue::Entry) -> Result<(), Box<dyn Error>> {
+    fn push(&mut self, entry: &io_uring::squeue::Entry) -> Result<(), Box<dyn Error>> {
         // SAFETY: block and file outlive every operation: a round waits for all that it began.
-        unsafe { self.ring.submission().push(&entry) }?;
+        unsafe { self.ring.submission().push(entry) }?;
         self.ring.submit()?;
         Ok(())
     }
@@ -264,7 +264,8 @@ impl PlainWriter {
     fn wait(&mut self) -> Result<u64, Box<dyn Error>> {
         loop {
             if let Some(entry) = self.ring.completion().next() {
-                let expected = if entry.user_data() == WRITTEN { self.block_bytes as i32 } else { 0 };
+                let expected =
+                    if entry.user_data() == WRITTEN { i32::try_from(self.block_bytes)? } else { 0 };
                 return match entry.result() {
                     answer if answer == expected => Ok(entry.user_data()),
                     answer => Err(format!("an operation answered {answer}").into()),

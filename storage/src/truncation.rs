@@ -169,7 +169,9 @@ impl<D: Disk> Journal<D> {
 
     fn forget_freed(&mut self) {
         let head = self.truncation.head();
-        self.index.forget(head);
+        if !mutant!(FREED_STAY_INDEXED) {
+            self.index.forget(head);
+        }
         self.scrub.forget(head);
     }
 
@@ -182,7 +184,7 @@ impl<D: Disk> Journal<D> {
     /// so perhaps nobody writes one.
     pub(crate) fn must_tell(&self) -> bool {
         let is_waiting = self.truncation.is_untold() && !self.is_head_in_flight();
-        is_waiting && !self.has_space(self.options.backlog_bytes_max)
+        is_waiting && !self.has_space(self.options.backlog_bytes_max) && !mutant!(HEAD_NEVER_TOLD_ALONE)
     }
 
     /// A block that tells `head` is durable.

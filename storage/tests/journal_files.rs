@@ -400,3 +400,36 @@ fn what_is_truncated_leaves_the_directory_and_the_rest_is_found_again() {
     let error = open(directory.path(), &options()).err().unwrap();
     assert!(matches!(error, RecoverError::MissingSegment(_)), "{error}");
 }
+
+#[test]
+fn a_scrub_of_files_finds_a_flipped_bit_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(directory.path(), &options()).unwrap();
+    for slot in 0..40 {
+        append(&mut journal, &accept(1, slot, &vec![7; 30_000]));
+        flush(&mut journal);
+    }
+    let pass = |journal: &mut Journal<FileDisk>| {
+        let passes = journal.statistics().scrub_passes;
+        turn_until(journal, |journal| {
+            journal.scrub(128 << 10);
+            journal.statistics().scrub_passes > passes
+        });
+    };
+    pass(&mut journal);
+    let statistics = journal.statistics();
+    assert_eq!((journal.damage(), statistics.scrub_faults), (&[][..], 0));
+    assert!(statistics.scrubbed_bytes >= 40 * 30_000);
+    let file = File::options().read(true).write(true).open(segment(directory.path(), 2)).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 4096 + 1000).unwrap();
+    file.write_all_at(&[byte[0] ^ 8], 4096 + 1000).unwrap();
+    file.sync_all().unwrap();
+    pass(&mut journal);
+    assert_eq!(journal.damage().len(), 1);
+    let at = journal.damage()[0].at;
+    assert_eq!((at.segment.0, at.offset), (2, 4096));
+    assert!(journal.poll().is_ok() && journal.statistics().scrub_faults == 3);
+    journal.truncate(Lsn(30));
+    assert!(journal.damage().is_empty());
+}
