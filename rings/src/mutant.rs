@@ -127,6 +127,13 @@ mutants! {
         TORN_TAIL_KEPT "T6" "the textbook";
         OLDEST_VOTE_READ_BACK "T5" "the textbook";
         QUEUE_UNRESERVED "M2" "the textbook";
+        // Non-volatile memory.
+        NVM_FLUSH_MISSING "A4" "the textbook: a store is not yet in the medium";
+        NVM_FENCE_MISSING "A4" "the textbook: a store is not yet in the medium";
+        SWITCHED_BEFORE_DURABLE "T6" "PoWER logs: what its proof forbids";
+        SWITCH_OF_ANY_VALUE "A10" "PoWER logs: what its proof forbids";
+        DURABLE_TAIL_IGNORED "A10" "Azure RSL (33)";
+        DURABLE_TAIL_TOO_SOON "T6" "the textbook";
     }
     engine {
         SEALED_REJECTED "L7" "the textbook";

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use annulus_rings::{ClusterId, Lsn, NodeId};
 
 use crate::identity::{Position, SegmentId};
+use crate::nvm::RegionError;
 
 /// Why a data directory, a disk or a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,14 @@ pub enum OpenError {
     Memlock {
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// A region of non-volatile memory cannot be used.
+    #[error("{path}: {source}", path = path.display())]
+    Region {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: RegionError,
     },
     /// Options that contradict each other.
     #[error("journal options: {0}")]

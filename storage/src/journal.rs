@@ -243,7 +243,12 @@ impl<D: Disk> Journal<D> {
 
     /// Whether what it calls durable survives the process.
     pub fn is_durable(&self) -> bool {
-        self.disk.kind() != DiskKind::Memory
+        self.disk.kind().is_durable()
+    }
+
+    /// Whether [`poll`](Self::poll) has something to say that nothing signals: ask before parking.
+    pub fn is_ready(&self) -> bool {
+        self.disk.is_ready()
     }
 
     /// Whose journal it is.
@@ -268,9 +273,10 @@ impl<D: Disk> Journal<D> {
             self.waiting.extend(self.open.take());
         }
         let bytes_max = self.options.write_bytes_max.max(block_bytes_for(frame.len()));
+        let grain = self.disk.grain();
         let buffers = &mut self.buffers;
         let open = self.open.get_or_insert_with(|| Group {
-            block: BlockBuilder::new(buffers.take(bytes_max), bytes_max),
+            block: BlockBuilder::new(buffers.take(bytes_max), grain, bytes_max),
             first_lsn: lsn,
             frame_bytes: 0,
             ranges: 0,
@@ -402,12 +408,17 @@ impl<D: Disk> Journal<D> {
 
     fn read(&mut self, buffer: AlignedBuffer, is_read: bool) {
         let Some(WantedRead { at, bytes }) = self.reading.take() else { return };
-        let sound = is_read && self.retrievals.take(&self.identity, at, &buffer[..bytes], self.persisted);
+        let sound = is_read && self.take_read(at, &buffer[..bytes]);
         if !sound {
             self.read_back_failed(at);
         }
         self.buffers.put(buffer);
         self.read_on();
+    }
+
+    fn take_read(&mut self, at: Position, bytes: &[u8]) -> bool {
+        let grain = self.disk.grain();
+        self.retrievals.take(grain, &self.identity, at, bytes, self.persisted)
     }
 
     /// What was read at `at` is not what was written. A journal in memory forgets on purpose; on a medium that
@@ -417,7 +428,7 @@ impl<D: Disk> Journal<D> {
         self.statistics.retrieval_faults += 1;
         tracing::warn!(segment = at.segment.0, offset = at.offset, "slots cannot be read back");
         let is_lost = self.retrievals.failed(at);
-        if is_lost && self.is_durable() {
+        if is_lost && self.kind() != DiskKind::Memory {
             let what = format!("what was durable in {:?} at {} is damaged", at.segment, at.offset);
             self.poison(io::Error::new(io::ErrorKind::InvalidData, what));
         }

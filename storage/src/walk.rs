@@ -2,9 +2,10 @@
 
 use annulus_rings::{Frame, Lsn, mutant, reach};
 
-use crate::block::{BLOCK_ALIGN_BYTES, BlockHeader, Damage, SECTOR_BYTES, is_zero};
+use crate::block::{BLOCK_ALIGN_BYTES, BlockHeader, Damage, damage_of_header, is_zero};
 use crate::disk::{SegmentFile, Segments};
 use crate::error::RecoverError;
+use crate::grain::Grain;
 use crate::identity::{Identity, Position, SegmentId};
 use crate::segment::{FIRST_BLOCK_OFFSET, SegmentHeader};
 
@@ -14,6 +15,7 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// Reads blocks in journal order and hands out only whole ones that continue the chain.
 pub(crate) struct Walk<'a, S> {
     segments: &'a mut S,
+    grain: Grain,
     identity: Identity,
     files: Vec<SegmentFile>,
     window: Window,
@@ -52,6 +54,7 @@ impl<'a, S: Segments> Walk<'a, S> {
     pub(crate) fn open(segments: &'a mut S, identity: Identity) -> Result<Self, RecoverError> {
         let files = verified_files(segments, &identity)?;
         Ok(Walk {
+            grain: segments.grain(),
             segments,
             identity,
             files,
@@ -93,7 +96,8 @@ impl<'a, S: Segments> Walk<'a, S> {
     /// nothing behind it was, if
     /// 1. what is at its place is what a torn write leaves: no header sector, or a header and too many
     ///    sectors of zeros. Anything else was written whole and changed since.
-    /// 2. no later header says that it was durable when that later block was written.
+    /// 2. no later header says that it was durable when that later block was written,
+    /// 3. nor does the device, where it keeps a durable tail.
     ///
     /// # Errors
     /// [`RecoverError::Corrupt`] otherwise: it may have been acknowledged (A10).
@@ -107,6 +111,10 @@ impl<'a, S: Segments> Walk<'a, S> {
                 Probe::Stranger => {}
                 probe => self.refuse_unless_torn(start, &probe)?,
             }
+        }
+        let is_below_tail = self.segments.durable_tail().is_some_and(|tail| self.at < tail);
+        if is_below_tail && !mutant!(DURABLE_TAIL_IGNORED) {
+            return Err(self.corrupt(self.at, "the device says that the block here was durable"));
         }
         let tail = self.survey(self.at)?;
         let says_durable = |header: &BlockHeader| header.durable_lsn >= self.next_lsn;
@@ -137,12 +145,12 @@ impl<'a, S: Segments> Walk<'a, S> {
         if left == 0 {
             return Ok(Probe::Damaged(Damage::Absent));
         }
-        let page = self.window.bytes(self.segments, at, BLOCK_ALIGN_BYTES, left)?;
-        if is_zero(&page[..SECTOR_BYTES]) {
+        let page = self.window.bytes(self.segments, at, self.grain.block_align_bytes(), left)?;
+        if self.grain.is_absent(page) {
             return Ok(Probe::Damaged(Damage::Absent));
         }
-        let Some(header) = BlockHeader::parse(page, &self.identity, at) else {
-            return Ok(Probe::Damaged(Damage::Rotten));
+        let Some(header) = BlockHeader::parse(page, self.grain, &self.identity, at) else {
+            return Ok(Probe::Damaged(damage_of_header(page, self.grain, &self.identity, at)));
         };
         let is_next = header.first_lsn == self.next_lsn && header.chain == self.chain;
         if !is_next && !mutant!(CHAIN_UNCHECKED) {
@@ -163,9 +171,10 @@ impl<'a, S: Segments> Walk<'a, S> {
         Ok(self.survey(from)?.later)
     }
 
-    /// Looks at every page from `from` on.
+    /// Looks at every place from `from` on where a block may be.
     fn survey(&mut self, from: Position) -> Result<Tail, RecoverError> {
         let mut tail = Tail::default();
+        let align_bytes = self.grain.block_align_bytes();
         let behind: Vec<SegmentFile> =
             self.files.iter().copied().filter(|file| file.segment >= from.segment).collect();
         for file in behind {
@@ -173,12 +182,12 @@ impl<'a, S: Segments> Walk<'a, S> {
             at.offset = if file.segment == from.segment { from.offset } else { at.offset };
             while at.offset < file.bytes {
                 let left = file.bytes - at.offset;
-                let page = self.window.bytes(self.segments, at, BLOCK_ALIGN_BYTES, left)?;
+                let page = self.window.bytes(self.segments, at, align_bytes, left)?;
                 if !is_zero(page) {
-                    tail.later.extend(BlockHeader::parse(page, &self.identity, at));
-                    tail.add_dirty_page(at);
+                    tail.later.extend(BlockHeader::parse(page, self.grain, &self.identity, at));
+                    tail.add_dirty_page(at, align_bytes as u64);
                 }
-                at.offset += BLOCK_ALIGN_BYTES as u64;
+                at.offset += align_bytes as u64;
             }
         }
         Ok(tail)
@@ -200,12 +209,12 @@ impl<'a, S: Segments> Walk<'a, S> {
 }
 
 impl Tail {
-    fn add_dirty_page(&mut self, at: Position) {
+    fn add_dirty_page(&mut self, at: Position, bytes: u64) {
         match self.dirty.last_mut() {
             Some(last) if last.at.segment == at.segment && last.at.offset + last.bytes == at.offset => {
-                last.bytes += BLOCK_ALIGN_BYTES as u64;
+                last.bytes += bytes;
             }
-            _ => self.dirty.push(DirtyPages { at, bytes: BLOCK_ALIGN_BYTES as u64 }),
+            _ => self.dirty.push(DirtyPages { at, bytes }),
         }
     }
 }
