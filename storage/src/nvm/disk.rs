@@ -65,7 +65,7 @@ const QUIET_POLLS: u32 = 8;
 /// Bytes zeroed by one poll: microseconds of a turn.
 const SLICE_BYTES: u64 = 16 << 10;
 /// The same where a write waits for the segment.
-const URGENT_SLICE_BYTES: u64 = 256 << 10;
+const URGENT_SLICE_BYTES: u64 = 64 << 10;
 
 impl NvmDisk<Mapping> {
     /// Opens the region of a core, or makes it.
