@@ -82,8 +82,26 @@ impl Mapping {
         let persists = backing == NvmBacking::Dax && caches_persist();
         let write_back = if persists { WriteBack::Never } else { flushing };
         let kind = backing.kind();
+        let mapping = Mapping { base, bytes, file, kind, write_back };
+        mapping.touch();
         tracing::debug!(%kind, ?write_back, bytes, "region mapped");
-        Ok(Mapping { base, bytes, file, kind, write_back })
+        Ok(mapping)
+    }
+
+    /// Has every page mapped now: the first touch of one costs as much as a hundred commits.
+    fn touch(&self) {
+        if self.file.is_none() {
+            self.advise(libc::MADV_HUGEPAGE, "asking for large pages");
+        }
+        self.advise(libc::MADV_POPULATE_WRITE, "mapping all pages");
+    }
+
+    /// What is refused only makes first touches slower, or says that a page is bad: reading finds that out.
+    fn advise(&self, advice: libc::c_int, what: &str) {
+        // SAFETY: the range is the whole mapping, and neither advice changes what it holds.
+        if unsafe { libc::madvise(self.base.as_ptr().cast(), self.bytes as usize, advice) } != 0 {
+            tracing::debug!(error = %io::Error::last_os_error(), what, "refused");
+        }
     }
 
     /// Where `bytes` bytes from `at` on are.
