@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use annulus_rings::{CoreId, Incarnation, NodeId, RingId};
-use annulus_storage::{CoreDirectory, Disk, FileDisk, Identity, JournalOptions, MemoryDisk, Unrecovered};
+use annulus_storage::{
+    CoreDirectory, Disk, FileDisk, Identity, JournalOptions, MemoryDisk, NvmDisk, NvmOptions, OpenError,
+    Unrecovered,
+};
 use annulus_transport::{Doorbell, LoopbackHub, Network, TcpNetwork, TcpOptions, TcpPort, Wake};
 
 use crate::builder::ServiceFactory;
@@ -48,6 +51,8 @@ pub(crate) struct JournalPlan {
 pub(crate) enum Device {
     Files(CoreDirectory),
     Memory { identity: Identity, bytes_max: u64 },
+    Nvm(CoreDirectory, NvmOptions),
+    NvmEmulated { identity: Identity, bytes: u64 },
 }
 
 /// What a core is made of, whatever its disk and network.
@@ -107,18 +112,25 @@ impl CorePlan {
 
 impl Makings {
     fn open<N: Network>(self, plan: JournalPlan, network: N, ready: &Ready) -> Result<(), StartError> {
+        let JournalPlan { device, options } = plan;
         let core = self.seat.core;
         let failed = |source| StartError::Journal { core, source: Box::new(source) };
-        match plan.device {
+        match device {
             Device::Files(directory) => {
-                let disk = FileDisk::open(&directory, plan.options.sync).map_err(failed)?;
-                let journal = Unrecovered::open(disk, directory.identity(), plan.options).map_err(failed)?;
-                self.host(journal, network, ready)
+                let disk = FileDisk::open(&directory, options.sync).map_err(failed)?;
+                self.host(Unrecovered::open(disk, directory.identity(), options), network, ready)
             }
             Device::Memory { identity, bytes_max } => {
                 let disk = MemoryDisk::new(bytes_max);
-                let journal = Unrecovered::open(disk, identity, plan.options).map_err(failed)?;
-                self.host(journal, network, ready)
+                self.host(Unrecovered::open(disk, identity, options), network, ready)
+            }
+            Device::Nvm(directory, nvm) => {
+                let disk = NvmDisk::open(&directory, &nvm).map_err(failed)?;
+                self.host(Unrecovered::open(disk, directory.identity(), options), network, ready)
+            }
+            Device::NvmEmulated { identity, bytes } => {
+                let disk = NvmDisk::emulated(&identity, bytes).map_err(failed)?;
+                self.host(Unrecovered::open(disk, identity, options), network, ready)
             }
         }
     }
@@ -126,11 +138,13 @@ impl Makings {
     /// Recovers the core and takes its turns.
     fn host<D: Disk, N: Network>(
         self,
-        journal: Unrecovered<D>,
+        journal: Result<Unrecovered<D>, OpenError>,
         network: N,
         ready: &Ready,
     ) -> Result<(), StartError> {
         let Makings { seat, options, service, declared } = self;
+        let core = seat.core;
+        let journal = journal.map_err(|source| StartError::Journal { core, source: Box::new(source) })?;
         let failed = |error| seat.failed(error);
         let wake = Wake::new().map_err(failed)?;
         let bell = Doorbell::new();

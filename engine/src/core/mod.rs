@@ -122,7 +122,9 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         if self.over.is_some() || self.replicas.active_count() > 0 || !self.mailbox.is_empty() {
             return true;
         }
-        self.network.prepare_park() || self.service.as_mut().is_some_and(|service| service.prepare_park())
+        self.journal.is_ready()
+            || self.network.prepare_park()
+            || self.service.as_mut().is_some_and(|service| service.prepare_park())
     }
 
     /// Where this core's replica of a ring stands; `None` when it hosts none.
