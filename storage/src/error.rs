@@ -132,7 +132,7 @@ impl OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// The device failed.
-    #[error("segment {}: {action}: {source}", segment.0)]
+    #[error("segment {}: {action}: {source}. Nothing that was acknowledged was changed: mend the disk, or make room on it, and start again; until then the others serve. Do not start this node with an empty directory: it could forget votes", segment.0)]
     Io {
         /// The segment.
         segment: SegmentId,
@@ -165,7 +165,7 @@ pub enum RecoverError {
         expected: u64,
     },
     /// A segment of another journal, or a damaged segment header.
-    #[error("segment {}: {why}", segment.0)]
+    #[error("segment {}: {why}. If the options are those that it was made with, restore the file, or keep this node stopped and let the others serve. Do not start it with an empty directory: it could forget votes", segment.0)]
     ForeignSegment {
         /// The segment.
         segment: SegmentId,
