@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::configuration::{
     ClusterConfiguration, Configuration, ConfigurationError, Journal, JournalSync, Load, LoadConfiguration,
-    Receive, Runner, Transport,
+    Receive, Runner, Transport, word,
 };
 use crate::placement::Pin;
 
@@ -96,6 +96,9 @@ pub(crate) struct ClusterOptions {
     /// How a journal write becomes durable [default: dsync]
     #[arg(long, value_enum)]
     pub(crate) sync: Option<JournalSync>,
+    /// MiB of non-volatile memory of each core, all of it reserved [default: 1024]
+    #[arg(long, value_name = "N")]
+    pub(crate) nvm_mib: Option<u64>,
     /// How replicas reach each other
     #[arg(long, value_enum, default_value_t = Transport::Tcp)]
     pub(crate) transport: Transport,
@@ -234,8 +237,11 @@ impl ClusterOptions {
         cores: u16,
         rings: u32,
     ) -> Result<ClusterConfiguration, ConfigurationError> {
-        if self.sync.is_some() && self.journal == Journal::Memory {
-            return Err(ConfigurationError::SyncWithoutFile);
+        if self.sync.is_some() && self.journal != Journal::File {
+            return Err(ConfigurationError::SyncWithoutFile(word(&self.journal)));
+        }
+        if self.nvm_mib.is_some() && !self.journal.is_region() {
+            return Err(ConfigurationError::RegionWithoutNvm(word(&self.journal)));
         }
         if self.receive.is_some() && self.transport == Transport::Loopback {
             return Err(ConfigurationError::ReceiveWithoutSockets);
@@ -246,6 +252,7 @@ impl ClusterOptions {
             rings,
             journal: self.journal,
             sync: self.sync.unwrap_or(JournalSync::Dsync),
+            nvm_mib: self.nvm_mib.unwrap_or(NVM_MIB),
             transport: self.transport,
             receive: self.receive.unwrap_or(Receive::Recv),
             runner: self.runner,
@@ -256,6 +263,9 @@ impl ClusterOptions {
         })
     }
 }
+
+/// The engine's default.
+const NVM_MIB: u64 = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -293,6 +303,8 @@ mod tests {
         assert!(message("--payload 8").contains("from 16"));
         assert!(message("--payload 9000 --batch-bytes 4096").contains("raise --batch-bytes to 9012"));
         assert!(message("--journal memory --sync dsync").contains("leave --sync out"));
+        assert!(message("--journal nvm --sync dsync").contains("--journal nvm has none"));
+        assert!(message("--journal file --nvm-mib 64").contains("leave --nvm-mib out"));
         assert!(message("--transport loopback --receive recv").contains("use --transport tcp"));
         assert!(message("--seconds 0").contains("from 0.1 to 600"));
         assert!(message("--outstanding 0").contains("at least one"));
@@ -304,7 +316,7 @@ mod tests {
     #[test]
     fn unknown_words_are_refused_by_name() {
         let error = Cli::try_parse_from(["annulus-bench", "run", "--journal", "tape"]).unwrap_err();
-        assert!(error.to_string().contains("file, memory"));
+        assert!(error.to_string().contains("file, memory, nvm, nvm-battery, nvm-emulated"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(crate) struct ClusterConfiguration {
     pub(crate) rings: u32,
     pub(crate) journal: Journal,
     pub(crate) sync: JournalSync,
+    pub(crate) nvm_mib: u64,
     pub(crate) transport: Transport,
     pub(crate) receive: Receive,
     pub(crate) runner: Runner,
@@ -59,12 +60,30 @@ pub(crate) enum Load {
 
 /// Where votes are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Journal {
     /// Files: a vote counts when it is on the disk
     File,
     /// VOLATILE: nothing survives the process
     Memory,
+    /// Non-volatile memory: a region per core, in a file with DAX under --dir
+    Nvm,
+    /// The same in memory that a battery saves: as durable as that is true
+    NvmBattery,
+    /// VOLATILE: the same in ordinary memory, and nothing survives the process
+    NvmEmulated,
+}
+
+impl Journal {
+    /// Whether an acknowledged command survives the loss of power.
+    pub(crate) fn is_durable(self) -> bool {
+        !matches!(self, Journal::Memory | Journal::NvmEmulated)
+    }
+
+    /// Whether it is a region of non-volatile memory, or stands in for one.
+    pub(crate) fn is_region(self) -> bool {
+        matches!(self, Journal::Nvm | Journal::NvmBattery | Journal::NvmEmulated)
+    }
 }
 
 /// How a journal write becomes durable.
@@ -147,10 +166,13 @@ pub(crate) enum ConfigurationError {
     )]
     Spin(u64),
     #[error(
-        "--sync says how a file is synced, and --journal memory has none: leave --sync out, or use \
-         --journal file"
+        "--sync says how a file is synced, and --journal {0} has none: leave --sync out, or use --journal file"
     )]
-    SyncWithoutFile,
+    SyncWithoutFile(String),
+    #[error(
+        "--nvm-mib is the size of a region, and --journal {0} has none: leave --nvm-mib out, or use --journal nvm"
+    )]
+    RegionWithoutNvm(String),
     #[error(
         "--receive says how sockets are read, and --transport loopback has none: leave --receive out, or use \
          --transport tcp"
@@ -222,7 +244,7 @@ impl ClusterConfiguration {
 
     /// Whether an acknowledged command survives the loss of power.
     pub(crate) fn is_durable(&self) -> bool {
-        self.journal == Journal::File
+        self.journal.is_durable()
     }
 
     /// Nodes that one process hosts.

@@ -74,10 +74,21 @@ impl Environment {
                 "debug assertions are on: figures of speed mean nothing; build with --release".to_owned(),
             );
         }
-        if cluster.journal == Journal::Memory {
-            warnings.push(
+        match cluster.journal {
+            Journal::File | Journal::Nvm => {}
+            Journal::Memory => warnings.push(
                 "the journal is VOLATILE memory: nothing survives, and no figure is a durable one".to_owned(),
-            );
+            ),
+            Journal::NvmEmulated => warnings.push(
+                "the journal is nvm-emulated, VOLATILE: ordinary memory stands in for non-volatile, nothing \
+                 survives, and no figure is a durable one"
+                    .to_owned(),
+            ),
+            Journal::NvmBattery => warnings.push(
+                "the journal is nvm-battery: whoever chose it says that a battery saves this memory; nothing \
+                 verifies it"
+                    .to_owned(),
+            ),
         }
         if cluster.transport == Transport::Loopback {
             warnings.push(

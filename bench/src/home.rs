@@ -37,16 +37,16 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// `wanted`, or the first place that is on a disk. A journal in memory can be anywhere.
-    pub(crate) fn choose(wanted: Option<&Path>, durable: bool) -> Result<Home, HomeError> {
+    /// `wanted`, or the first place that is on a disk. Only journals in files need one.
+    pub(crate) fn choose(wanted: Option<&Path>, needs_disk: bool) -> Result<Home, HomeError> {
         if let Some(path) = wanted {
-            if durable && environment::is_in_memory(path) {
+            if needs_disk && environment::is_in_memory(path) {
                 return Err(HomeError::InMemory(path.to_owned()));
             }
             return Ok(Home { path: path.to_owned() });
         }
         let places = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from(".")];
-        let usable = |path: &PathBuf| !durable || (!environment::is_in_memory(path) && make(path).is_ok());
+        let usable = |path: &PathBuf| !needs_disk || (!environment::is_in_memory(path) && make(path).is_ok());
         places.into_iter().find(usable).map(|path| Home { path }).ok_or(HomeError::NoDisk)
     }
 

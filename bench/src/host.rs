@@ -228,7 +228,11 @@ fn builder(plan: &HostPlan, id: u16, hub: &LoopbackHub) -> Builder {
             builder.journal(JournalKind::File).data_dir(&node.data_dir).sync(sync_mode(cluster.sync))
         }
         Journal::Memory => builder.journal(JournalKind::Memory),
+        Journal::Nvm => builder.journal(JournalKind::Nvm).data_dir(&node.data_dir),
+        Journal::NvmBattery => builder.journal(JournalKind::NvmBattery).data_dir(&node.data_dir),
+        Journal::NvmEmulated => builder.journal(JournalKind::NvmEmulated),
     };
+    let builder = builder.nvm_bytes(cluster.nvm_mib << 20);
     let builder = match cluster.transport {
         Transport::Tcp => builder.transport(TransportKind::Tcp).receive_path(receive_path(cluster.receive)),
         Transport::Loopback => builder.transport(TransportKind::Loopback(hub.clone())),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::IdleOptions;
 use crate::cluster::Cluster;
+use crate::configuration::Journal;
 use crate::environment::Environment;
 use crate::home::Home;
 use crate::process;
@@ -23,7 +24,7 @@ pub(crate) fn idle(options: &IdleOptions) -> Result<bool, Box<dyn Error>> {
     if !(0.1..=600.0).contains(&options.seconds) {
         return Err(format!("--seconds {}: measure from 0.1 to 600 seconds", options.seconds).into());
     }
-    let home = Home::choose(options.cluster.dir.as_deref(), configuration.is_durable())?;
+    let home = Home::choose(options.cluster.dir.as_deref(), configuration.journal == Journal::File)?;
     let placement = options.cluster.pin.place(
         usize::from(configuration.replicas),
         usize::from(cores),

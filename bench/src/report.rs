@@ -36,6 +36,11 @@ fn cluster(cluster: &ClusterConfiguration) -> String {
     let journal = match cluster.journal {
         Journal::File => format!("journals in files ({})", word(&cluster.sync)),
         Journal::Memory => "journals in memory: VOLATILE".to_owned(),
+        Journal::Nvm => "journals in non-volatile memory (nvm)".to_owned(),
+        Journal::NvmBattery => "journals in memory with a battery (nvm-battery)".to_owned(),
+        Journal::NvmEmulated => {
+            "journals in emulated non-volatile memory (nvm-emulated): VOLATILE".to_owned()
+        }
     };
     format!(
         "{} {processes}, {} and {} each · {journal}\n\

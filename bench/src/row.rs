@@ -7,7 +7,7 @@ use annulus::NodeId;
 
 use crate::child::{Child, ChildError};
 use crate::cluster::{self, Cluster, ClusterError, Leader};
-use crate::configuration::{Configuration, Load, Transport};
+use crate::configuration::{Configuration, Journal, Load, Transport};
 use crate::control::{Event, LanePlan, LoadPlan, LoadResult, NodeCount, Request};
 use crate::floor::Floor;
 use crate::format;
@@ -266,7 +266,7 @@ fn has_floor(configuration: &Configuration) -> bool {
         && configuration.sessions() == 1
         && cluster.transport == Transport::Tcp
         && cluster.replicas > 1
-        && cluster.is_durable()
+        && cluster.journal == Journal::File
 }
 
 /// The stages of the node that leads most rings: a commit is timed where it is led.

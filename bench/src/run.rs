@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::{FloorOptions, RunOptions};
-use crate::configuration::{Configuration, Load};
+use crate::configuration::{Configuration, Journal, Load};
 use crate::environment::Environment;
 use crate::floor::{self, Floor};
 use crate::home::Home;
@@ -20,8 +20,8 @@ use crate::{process, report, row};
 pub(crate) fn run(options: &RunOptions) -> Result<bool, Box<dyn Error>> {
     let rows = options.rows()?;
     let first = rows.first().ok_or("there is nothing to measure: a list is empty")?;
-    let durable = first.cluster.is_durable();
-    let home = Home::choose(options.cluster.dir.as_deref(), durable)?;
+    let needs_disk = first.cluster.journal == Journal::File;
+    let home = Home::choose(options.cluster.dir.as_deref(), needs_disk)?;
     if let Some(path) = &options.json {
         check_writable(path)?;
     }
@@ -35,7 +35,7 @@ pub(crate) fn run(options: &RunOptions) -> Result<bool, Box<dyn Error>> {
     let mut floors = Vec::new();
     let mut measured = Vec::new();
     for run in 1..=options.runs {
-        let floor = measure_floor(&home, durable, &placements[0], first.cluster.spin_us, &mut progress)?;
+        let floor = measure_floor(&home, needs_disk, &placements[0], first.cluster.spin_us, &mut progress)?;
         floors.push(floor);
         for (configuration, placement) in rows.iter().zip(&placements) {
             let trial = Trial { configuration, placement, floor: &floor, run };
@@ -66,7 +66,7 @@ pub(crate) fn floor(options: &FloorOptions) -> Result<bool, Box<dyn Error>> {
 
 fn measure_floor(
     home: &Home,
-    durable: bool,
+    needs_disk: bool,
     placement: &Placement,
     spin_us: u64,
     progress: &mut Progress,
@@ -76,7 +76,7 @@ fn measure_floor(
     let tcp_rtt_us_p50 =
         floor::tcp_round_trip_us(placement, spin).map_err(|error| format!("the TCP floor: {error}"))?;
     let mut floor = Floor { tcp_rtt_us_p50, durable_write_us_p50: None };
-    if durable {
+    if needs_disk {
         progress.step("floor: durable writes");
         let room = home.room()?;
         let write_us = floor::durable_write_us(room.path(), placement, spin);

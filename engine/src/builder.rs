@@ -92,6 +92,20 @@ impl Builder {
         self
     }
 
+    /// The size of a core's region, for journals in non-volatile memory. It is reserved at once; a region that
+    /// exists keeps its size. Default: 1 GiB.
+    pub fn nvm_bytes(mut self, bytes: u64) -> Builder {
+        self.settings.nvm.region_bytes = bytes;
+        self
+    }
+
+    /// Where the regions of all cores are, `core-<i>.nvm` each, for journals in non-volatile memory: a directory on
+    /// a file system with DAX. Default: in the data directory, which is then on one itself.
+    pub fn nvm_dir(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.settings.nvm.directory = Some(path.into());
+        self
+    }
+
     /// How writes are made durable. Default: `O_DIRECT` and `RWF_DSYNC`.
     pub fn sync(mut self, sync: SyncMode) -> Builder {
         self.settings.journal_options.sync = sync;

@@ -6,8 +6,8 @@ use std::sync::mpsc::Sender;
 
 use annulus_rings::{CoreId, Incarnation, NodeId, RingId};
 use annulus_storage::{
-    CoreDirectory, Disk, FileDisk, FileVault, Identity, JournalOptions, MemoryDisk, MemoryVault, Unrecovered,
-    Vault,
+    CoreDirectory, Disk, FileDisk, FileVault, Identity, JournalOptions, MemoryDisk, MemoryVault, NvmDisk,
+    NvmOptions, OpenError, Unrecovered, Vault,
 };
 use annulus_transport::{Doorbell, LoopbackHub, Network, TcpNetwork, TcpOptions, TcpPort, Wake};
 
@@ -51,6 +51,8 @@ pub(crate) struct JournalPlan {
 pub(crate) enum Device {
     Files(CoreDirectory),
     Memory { identity: Identity, bytes_max: u64 },
+    Nvm(CoreDirectory, NvmOptions),
+    NvmEmulated { identity: Identity, bytes: u64 },
 }
 
 /// What a core is made of, whatever its disk and network.
@@ -110,19 +112,29 @@ impl CorePlan {
 
 impl Makings {
     fn open<N: Network>(self, plan: JournalPlan, network: N, ready: &Ready) -> Result<(), StartError> {
+        let JournalPlan { device, options } = plan;
         let core = self.seat.core;
         let failed = |source| StartError::Journal { core, source: Box::new(source) };
-        match plan.device {
+        match device {
             Device::Files(directory) => {
-                let disk = FileDisk::open(&directory, plan.options.sync).map_err(failed)?;
-                let journal = Unrecovered::open(disk, directory.identity(), plan.options).map_err(failed)?;
-                let vault = FileVault::open(&directory).map_err(failed)?;
-                self.host(journal, Box::new(vault), network, ready)
+                let disk = FileDisk::open(&directory, options.sync).map_err(failed)?;
+                let vault = Box::new(FileVault::open(&directory).map_err(failed)?);
+                self.host(Unrecovered::open(disk, directory.identity(), options), vault, network, ready)
             }
             Device::Memory { identity, bytes_max } => {
-                let disk = MemoryDisk::new(bytes_max);
-                let journal = Unrecovered::open(disk, identity, plan.options).map_err(failed)?;
-                self.host(journal, Box::new(MemoryVault::new(bytes_max)), network, ready)
+                let (disk, vault) = (MemoryDisk::new(bytes_max), Box::new(MemoryVault::new(bytes_max)));
+                self.host(Unrecovered::open(disk, identity, options), vault, network, ready)
+            }
+            Device::Nvm(directory, nvm) => {
+                let disk = NvmDisk::open(&directory, &nvm).map_err(failed)?;
+                // Snapshots are too large for the region: they are files beside it.
+                let vault = Box::new(FileVault::open(&directory).map_err(failed)?);
+                self.host(Unrecovered::open(disk, directory.identity(), options), vault, network, ready)
+            }
+            Device::NvmEmulated { identity, bytes } => {
+                let disk = NvmDisk::emulated(&identity, bytes).map_err(failed)?;
+                let vault = Box::new(MemoryVault::new(bytes));
+                self.host(Unrecovered::open(disk, identity, options), vault, network, ready)
             }
         }
     }
@@ -130,12 +142,14 @@ impl Makings {
     /// Recovers the core and takes its turns.
     fn host<D: Disk, N: Network>(
         self,
-        journal: Unrecovered<D>,
+        journal: Result<Unrecovered<D>, OpenError>,
         vault: Box<dyn Vault>,
         network: N,
         ready: &Ready,
     ) -> Result<(), StartError> {
         let Makings { seat, options, service, declared } = self;
+        let core = seat.core;
+        let journal = journal.map_err(|source| StartError::Journal { core, source: Box::new(source) })?;
         let failed = |error| seat.failed(error);
         let wake = Wake::new().map_err(failed)?;
         let bell = Doorbell::new();

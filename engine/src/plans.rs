@@ -6,13 +6,13 @@ use std::time::SystemTime;
 
 use annulus_rings::contract;
 use annulus_rings::{Configuration, CoreId, Incarnation, RingId, RingOptions};
-use annulus_storage::{DataDir, Identity};
+use annulus_storage::{DataDir, Identity, NvmOptions};
 use annulus_transport::{FabricOptions, TcpFabric};
 
 use crate::core::CoreOptions;
 use crate::core_thread::{Device, JournalPlan, NetworkPlan};
 use crate::error::StartError;
-use crate::settings::{JournalKind, Settings, TransportKind};
+use crate::settings::{Settings, TransportKind};
 
 pub(crate) fn core_options(settings: &Settings, incarnation: Incarnation) -> CoreOptions {
     let configuration = Configuration::first(&settings.members()).expect("the peers were validated");
@@ -38,19 +38,22 @@ pub(crate) fn core_options(settings: &Settings, incarnation: Incarnation) -> Cor
 pub(crate) fn journal_plans(settings: &Settings) -> Result<(Vec<JournalPlan>, Incarnation), StartError> {
     let cores = settings.cores() as u16;
     let plan = |device| JournalPlan { device, options: settings.journal_options.clone() };
-    if settings.journal == JournalKind::Memory {
+    if !settings.journal.is_durable() {
         // What a volatile node promised is forgotten with it: each start is a life of its own, and peers that
         // knew another refuse it.
         let incarnation = Incarnation((draw_seed() as u32).max(1));
-        let device = |core| Device::Memory {
-            identity: Identity {
+        let device = |core| {
+            let identity = Identity {
                 cluster: settings.cluster,
                 node: settings.node,
                 core: CoreId(core),
                 incarnation,
                 disk_uuid: u128::from(draw_seed()),
-            },
-            bytes_max: settings.memory_bytes_max,
+            };
+            match settings.journal.nvm_backing() {
+                Some(_) => Device::NvmEmulated { identity, bytes: settings.nvm.region_bytes },
+                None => Device::Memory { identity, bytes_max: settings.memory_bytes_max },
+            }
         };
         return Ok(((0..cores).map(device).map(plan).collect(), incarnation));
     }
@@ -60,7 +63,13 @@ pub(crate) fn journal_plans(settings: &Settings) -> Result<(Vec<JournalPlan>, In
     let path: &PathBuf = settings.data_dir.as_ref().ok_or(StartError::NoDataDir)?;
     let failed = |source| StartError::Storage { path: path.clone(), source: Box::new(source) };
     let data = DataDir::open(path, settings.cluster, settings.node, cores).map_err(failed)?;
-    let device = |core| Device::Files(data.core(CoreId(core)));
+    let device = |core| {
+        let core = data.core(CoreId(core));
+        match settings.journal.nvm_backing() {
+            Some(backing) => Device::Nvm(core, NvmOptions { backing, ..settings.nvm.clone() }),
+            None => Device::Files(core),
+        }
+    };
     Ok(((0..cores).map(device).map(plan).collect(), data.incarnation()))
 }
 

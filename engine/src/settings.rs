@@ -9,7 +9,7 @@ use std::time::Duration;
 use annulus_rings::batch::BATCH_BYTES_MAX;
 use annulus_rings::configuration::MEMBERS_MAX;
 use annulus_rings::{ClusterId, NodeId, WINDOW_SLOTS_MAX};
-use annulus_storage::JournalOptions;
+use annulus_storage::{JournalOptions, NvmBacking, NvmOptions};
 use annulus_transport::{LoopbackHub, PeerAddress, TcpOptions};
 
 use crate::core::{BatchLimits, SnapshotOptions};
@@ -25,6 +25,29 @@ pub enum JournalKind {
     /// In memory: volatile. What was promised and acknowledged is lost with the process, so a node that comes
     /// back is another one, and its peers refuse it: it stops, while the others serve.
     Memory,
+    /// In non-volatile memory, a region per core in a file with DAX: durable. Anything else is refused.
+    Nvm,
+    /// In memory that a battery saves when power is lost, a region per core in a file: as durable as that is true.
+    NvmBattery,
+    /// As `Nvm`, in ordinary memory: volatile, as `Memory`.
+    NvmEmulated,
+}
+
+impl JournalKind {
+    /// Whether what was promised and acknowledged survives the process.
+    pub const fn is_durable(self) -> bool {
+        !matches!(self, JournalKind::Memory | JournalKind::NvmEmulated)
+    }
+
+    /// What keeps a region of non-volatile memory, where there is one.
+    pub(crate) const fn nvm_backing(self) -> Option<NvmBacking> {
+        match self {
+            JournalKind::File | JournalKind::Memory => None,
+            JournalKind::Nvm => Some(NvmBacking::Dax),
+            JournalKind::NvmBattery => Some(NvmBacking::Battery),
+            JournalKind::NvmEmulated => Some(NvmBacking::Emulated),
+        }
+    }
 }
 
 /// How nodes reach one another.
@@ -66,6 +89,7 @@ pub(crate) struct Settings {
     pub(crate) journal: JournalKind,
     pub(crate) journal_options: JournalOptions,
     pub(crate) memory_bytes_max: u64,
+    pub(crate) nvm: NvmOptions,
     pub(crate) transport: TransportKind,
     pub(crate) listener: Option<TcpListener>,
     pub(crate) tcp_options: TcpOptions,
@@ -97,6 +121,7 @@ impl Default for Settings {
             journal: JournalKind::default(),
             journal_options: JournalOptions::default(),
             memory_bytes_max: 1 << 30,
+            nvm: NvmOptions::default(),
             transport: TransportKind::default(),
             listener: None,
             tcp_options: TcpOptions::default(),
@@ -148,8 +173,11 @@ impl Settings {
         self.validate_timeouts()?;
         self.validate_sizes()?;
         self.validate_placement()?;
-        if self.journal == JournalKind::File && self.data_dir.is_none() {
+        if self.journal.is_durable() && self.data_dir.is_none() {
             return Err(StartError::NoDataDir);
+        }
+        if self.journal.nvm_backing().is_some() {
+            self.validate_region()?;
         }
         if self.runner == Runner::Glommio {
             validate_memlock(limits::memlock_bytes_max())?;
@@ -275,6 +303,19 @@ impl Settings {
                 format!("{interval:?}"),
                 "it must be at least 1 ms",
             ));
+        }
+        Ok(())
+    }
+
+    /// A region holds the segment in use, those ahead, and one that can be freed; and its own tables.
+    fn validate_region(&self) -> Result<(), StartError> {
+        let JournalOptions { segment_bytes, segments_ahead, .. } = self.journal_options;
+        let bytes_min = (segments_ahead as u64 + 3) * segment_bytes;
+        if self.nvm.region_bytes < bytes_min || !self.nvm.region_bytes.is_multiple_of(4096) {
+            let rule = format!(
+                "it must be a multiple of 4096 and at least {bytes_min}: segments_ahead + 3 segments of {segment_bytes}"
+            );
+            return Err(out_of_range("nvm_bytes", self.nvm.region_bytes, rule));
         }
         Ok(())
     }

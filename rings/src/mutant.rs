@@ -157,6 +157,13 @@ mutants! {
         SNAPSHOT_PUBLISHED_UNSYNCED "T4" "the textbook";
         SNAPSHOT_RESUMED_UNVERIFIED "T4" "the textbook";
         OLDER_SNAPSHOT_PREFERRED "T2" "Zeebe #3573 (27)";
+        // Non-volatile memory.
+        NVM_FLUSH_MISSING "A4" "the textbook: a store is not yet in the medium";
+        NVM_FENCE_MISSING "A4" "the textbook: a store is not yet in the medium";
+        SWITCHED_BEFORE_DURABLE "T6" "PoWER logs: what its proof forbids";
+        SWITCH_OF_ANY_VALUE "A10" "PoWER logs: what its proof forbids";
+        DURABLE_TAIL_IGNORED "A10" "Azure RSL (33)";
+        DURABLE_TAIL_TOO_SOON "T6" "the textbook";
     }
     engine {
         SEALED_REJECTED "L7" "the textbook";

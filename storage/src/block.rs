@@ -11,10 +11,10 @@
 //!  64  durable_lsn    u64   everything up to here was durable when this block was written
 //!  72  chain          u64   `checksum` of the block before it
 //!  80  digest         u64   fold of the frames' header checksums, in order
-//!  88  bytes          u32   the whole block, a multiple of 4096
+//!  88  bytes          u32   the whole block, a multiple of 4096 (of 256 on memory)
 //!  92  frames         u32   0 where only `head` was to be told
 //!  96  frames_bytes   u32   frames with their padding to 8 bytes
-//! 100  zero_sectors   u32   sectors of 512 bytes in this block that hold only zeros
+//! 100  emptiness      u32   sectors of 512 bytes in this block that hold only zeros (on memory, see `Grain`)
 //! 104  incarnation    u32
 //! 108  node           u16
 //! 110  core           u16
@@ -22,10 +22,10 @@
 //! 114  reserved       6     zero
 //! 120  head           u64   the oldest segment that is still needed: those before it may be gone
 //! 128  frames         as they came off the wire, each padded with zeros to 8 bytes
-//!      padding        zeros up to the next multiple of 4096
+//!      padding        zeros up to the next multiple of 4096 (of 256 on memory)
 //! ```
-//! All numbers are little-endian. A block is written once, onto zeros, and never again. The header lies
-//! in one sector, so a torn write leaves it whole or absent. `zero_sectors` tells a torn block from a
+//! All numbers are little-endian. A block is written once, onto zeros, and never again. On a drive the header
+//! lies in one sector, so a torn write leaves it whole or absent. `emptiness` tells a torn block from a
 //! damaged one: what a torn write did not bring is a sector of zeros that should not be, so a torn block
 //! has more of them than its header states, and a block with flipped bits has not.
 
@@ -35,9 +35,10 @@ use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::buffer::AlignedBuffer;
+use crate::grain::Grain;
 use crate::identity::{Identity, Position, SegmentId};
 
-/// Blocks start at multiples of this: the largest sector of common devices, and a page.
+/// Blocks in files start at multiples of this: the largest sector of common devices, and a page.
 pub const BLOCK_ALIGN_BYTES: usize = 4096;
 /// What a device writes whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -69,7 +70,7 @@ struct RawBlockHeader {
     bytes: U32,
     frames: U32,
     frames_bytes: U32,
-    zero_sectors: U32,
+    emptiness: U32,
     incarnation: U32,
     node: U16,
     core: U16,
@@ -111,13 +112,19 @@ pub struct BlockHeader {
     pub head: SegmentId,
     digest: u64,
     frames_bytes: u32,
-    zero_sectors: u32,
+    emptiness: u32,
+    grain: Grain,
 }
 
 impl BlockHeader {
     /// The header at the front of `bytes`, if they are a block that was written at `at` by the journal
-    /// of `identity`.
-    pub(crate) fn parse(bytes: &[u8], identity: &Identity, at: Position) -> Option<BlockHeader> {
+    /// of `identity`, on a device of that grain.
+    pub(crate) fn parse(
+        bytes: &[u8],
+        grain: Grain,
+        identity: &Identity,
+        at: Position,
+    ) -> Option<BlockHeader> {
         let (raw, _) = RawBlockHeader::ref_from_prefix(bytes).ok()?;
         let is_in_place = raw.segment.get() == at.segment.0 && raw.offset.get() == at.offset;
         let is_of_disk = raw.disk_uuid.get() == identity.disk_uuid;
@@ -130,7 +137,7 @@ impl BlockHeader {
             && raw.node.get() == identity.node.0
             && raw.core.get() == identity.core.0
             && (is_in_place || mutant!(MISDIRECTED_BLOCK_READ));
-        let bounded = (raw.bytes.get() as usize).is_multiple_of(BLOCK_ALIGN_BYTES)
+        let bounded = (raw.bytes.get() as usize).is_multiple_of(grain.block_align_bytes())
             && raw.first_lsn.get() > raw.durable_lsn.get()
             && (SegmentId::FIRST.0..=raw.segment.get()).contains(&raw.head.get())
             && BLOCK_HEADER_BYTES + raw.frames_bytes.get() as usize <= raw.bytes.get() as usize;
@@ -145,7 +152,8 @@ impl BlockHeader {
             head: SegmentId(raw.head.get()),
             digest: raw.digest.get(),
             frames_bytes: raw.frames_bytes.get(),
-            zero_sectors: raw.zero_sectors.get(),
+            emptiness: raw.emptiness.get(),
+            grain,
         })
     }
 
@@ -203,7 +211,8 @@ impl BlockHeader {
 
     /// What a block is that has this header but not its frames.
     fn damage(&self, block: &[u8]) -> Damage {
-        if zero_sectors(block) > self.zero_sectors { Damage::Torn } else { Damage::Rotten }
+        let found = self.grain.emptiness(block);
+        if self.grain.is_torn(self.emptiness, found) { Damage::Torn } else { Damage::Rotten }
     }
 }
 
@@ -218,9 +227,41 @@ pub(crate) enum Damage {
     Rotten,
 }
 
+/// What stands at a place for a block whose header is not whole there, although something is.
+///
+/// A drive writes the header whole or not at all. Memory may bring any of its words: what is there then is
+/// what the header says, or zeros. But what one flipped bit explains is damage, as it may have been acknowledged.
+pub(crate) fn damage_of_header(bytes: &[u8], grain: Grain, identity: &Identity, at: Position) -> Damage {
+    let mut header = *bytes.first_chunk::<BLOCK_HEADER_BYTES>().expect("the caller read a place of a block");
+    let is_flipped = (0..BLOCK_HEADER_BYTES * 8).any(|bit| {
+        header[bit / 8] ^= 1 << (bit % 8);
+        let is_whole = BlockHeader::parse(&header, grain, identity, at).is_some();
+        header[bit / 8] ^= 1 << (bit % 8);
+        is_whole
+    });
+    let says = |(word_at, expected): (usize, u64)| {
+        let word = header[word_at..].first_chunk().map(|word| u64::from_le_bytes(*word));
+        word == Some(0) || word == Some(expected)
+    };
+    let owner = u64::from(identity.core.0) << 48 | u64::from(identity.node.0) << 32;
+    let known = [
+        (8, MAGIC),
+        (16, identity.disk_uuid as u64),
+        (24, (identity.disk_uuid >> 64) as u64),
+        (32, identity.cluster.0),
+        (40, at.segment.0),
+        (48, at.offset),
+        (104, owner | u64::from(identity.incarnation.0)),
+        (112, u64::from(JOURNAL_VERSION)),
+    ];
+    let is_torn = grain == Grain::Word && !is_flipped && known.into_iter().all(says);
+    if is_torn { Damage::Torn } else { Damage::Rotten }
+}
+
 /// Frames on their way into one group write. The only copy of a frame's bytes happens here.
 pub(crate) struct BlockBuilder {
     buffer: AlignedBuffer,
+    grain: Grain,
     bytes_max: usize,
     /// Where the next frame goes.
     end: usize,
@@ -230,9 +271,9 @@ pub(crate) struct BlockBuilder {
 
 impl BlockBuilder {
     /// An empty block of at most `bytes_max` bytes in `buffer`.
-    pub(crate) fn new(buffer: AlignedBuffer, bytes_max: usize) -> BlockBuilder {
+    pub(crate) fn new(buffer: AlignedBuffer, grain: Grain, bytes_max: usize) -> BlockBuilder {
         assert!(bytes_max <= buffer.len(), "the buffer was taken for this block");
-        BlockBuilder { buffer, bytes_max, end: BLOCK_HEADER_BYTES, frames: 0, digest: 0 }
+        BlockBuilder { buffer, grain, bytes_max, end: BLOCK_HEADER_BYTES, frames: 0, digest: 0 }
     }
 
     /// Whether a frame of `frame_bytes` still fits.
@@ -258,7 +299,7 @@ impl BlockBuilder {
 
     /// The bytes that the block will take on the medium.
     pub(crate) fn bytes(&self) -> usize {
-        self.end.next_multiple_of(BLOCK_ALIGN_BYTES)
+        self.end.next_multiple_of(self.grain.block_align_bytes())
     }
 
     /// Completes the block for the place where it will be written.
@@ -266,8 +307,7 @@ impl BlockBuilder {
         let bytes = self.bytes();
         let end = self.end;
         self.buffer[end..bytes].fill(0);
-        // The header's own sector is never zero, so it does not matter that it is not written yet.
-        let behind = zero_sectors(&self.buffer[SECTOR_BYTES..bytes]);
+        let emptiness = self.grain.emptiness(&self.buffer[..bytes]);
         let mut raw = RawBlockHeader {
             checksum: U64::ZERO,
             magic: U64::new(MAGIC),
@@ -282,7 +322,7 @@ impl BlockBuilder {
             bytes: U32::new(bytes as u32),
             frames: U32::new(self.frames),
             frames_bytes: U32::new((end - BLOCK_HEADER_BYTES) as u32),
-            zero_sectors: U32::new(behind),
+            emptiness: U32::new(emptiness),
             incarnation: U32::new(identity.incarnation.0),
             node: U16::new(identity.node.0),
             core: U16::new(identity.core.0),
@@ -332,10 +372,6 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     let (lines, rest) = bytes.as_chunks::<64>();
     let union = |line: &[u8; 64]| line.iter().fold(0, |union, byte| union | byte);
     lines.iter().all(|line| union(line) == 0) && rest.iter().all(|byte| *byte == 0)
-}
-
-fn zero_sectors(block: &[u8]) -> u32 {
-    block.chunks(SECTOR_BYTES).map(|sector| u32::from(is_zero(sector))).sum()
 }
 
 fn fold(digest: u64, checksum: u64) -> u64 {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use crate::buffer::AlignedBuffer;
+use crate::grain::Grain;
 use crate::identity::{Position, SegmentId};
 use crate::segment::SegmentHeader;
 
@@ -15,8 +16,21 @@ pub enum DiskKind {
     File,
     /// Memory: volatile, lost with the process.
     Memory,
+    /// Non-volatile memory: durable.
+    Nvm,
+    /// Memory that the configuration says is saved by a battery: durable if that is true.
+    NvmBattery,
+    /// Ordinary memory in place of non-volatile: volatile.
+    NvmEmulated,
     /// A simulated device of a test.
     Simulated,
+}
+
+impl DiskKind {
+    /// Whether what is durable there survives the process, and the loss of power.
+    pub const fn is_durable(self) -> bool {
+        !matches!(self, DiskKind::Memory | DiskKind::NvmEmulated)
+    }
 }
 
 impl fmt::Display for DiskKind {
@@ -24,6 +38,9 @@ impl fmt::Display for DiskKind {
         f.write_str(match self {
             DiskKind::File => "file",
             DiskKind::Memory => "memory (volatile)",
+            DiskKind::Nvm => "nvm",
+            DiskKind::NvmBattery => "nvm-battery (durable while the battery is)",
+            DiskKind::NvmEmulated => "nvm-emulated (volatile)",
             DiskKind::Simulated => "simulated",
         })
     }
@@ -54,6 +71,17 @@ pub trait Segments {
 
     /// Whether a journal was ever begun here: if so, no segment at all means that it was lost.
     fn has_begun(&self) -> bool;
+
+    /// What it writes whole or not at all.
+    fn grain(&self) -> Grain {
+        Grain::Sector
+    }
+
+    /// A place before which everything is known to be durable, where the device keeps one: blocks that are not
+    /// whole there are damaged, not torn.
+    fn durable_tail(&self) -> Option<Position> {
+        None
+    }
 }
 
 /// An operation that ended. It gives the buffer back.
@@ -126,7 +154,7 @@ pub trait Disk: Segments {
     fn remove(&mut self, segment: SegmentId);
 
     /// Queues a durable write of the first `bytes` bytes of `buffer`. The place and the size are
-    /// multiples of 4096 inside a segment that was prepared.
+    /// multiples of the [grain](Segments::grain)'s alignment, inside a segment that was prepared.
     fn write(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize);
 
     /// Queues a read of `bytes` bytes into the front of `buffer`.
@@ -143,6 +171,11 @@ pub trait Disk: Segments {
     /// # Errors
     /// The device is gone.
     fn poll(&mut self, completions: &mut Vec<Completion>) -> io::Result<()>;
+
+    /// Whether a poll would find something, although nothing signals it: ask before parking.
+    fn is_ready(&self) -> bool {
+        false
+    }
 
     /// At start, may block: waits until something may have completed.
     ///

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use annulus_rings::{ClusterId, Lsn, NodeId};
 
 use crate::identity::{Position, SegmentId};
+use crate::nvm::RegionError;
 
 /// Why a data directory, a disk or a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +98,14 @@ pub enum OpenError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A region of non-volatile memory cannot be used.
+    #[error("{path}: {source}", path = path.display())]
+    Region {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: RegionError,
+    },
     /// Options that contradict each other.
     #[error("journal options: {0}")]
     Options(String),
@@ -123,7 +132,7 @@ impl OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// The device failed.
-    #[error("segment {}: {action}: {source}", segment.0)]
+    #[error("segment {}: {action}: {source}. Nothing that was acknowledged was changed: mend the disk, or make room on it, and start again; until then the others serve. Do not start this node with an empty directory: it could forget votes", segment.0)]
     Io {
         /// The segment.
         segment: SegmentId,
@@ -156,7 +165,7 @@ pub enum RecoverError {
         expected: u64,
     },
     /// A segment of another journal, or a damaged segment header.
-    #[error("segment {}: {why}", segment.0)]
+    #[error("segment {}: {why}. If the options are those that it was made with, restore the file, or keep this node stopped and let the others serve. Do not start it with an empty directory: it could forget votes", segment.0)]
     ForeignSegment {
         /// The segment.
         segment: SegmentId,

@@ -11,6 +11,7 @@ use crate::block::{BLOCK_ALIGN_BYTES, BlockBuilder, BlockSeal, block_bytes_for, 
 use crate::buffer::{AlignedBuffer, BufferPool};
 use crate::disk::{Completion, Disk, DiskKind};
 use crate::error::{Busy, Poisoned};
+use crate::grain::Grain;
 use crate::identity::{Identity, Position, SegmentId};
 use crate::index::{Index, PendingRanges};
 use crate::options::JournalOptions;
@@ -106,8 +107,8 @@ pub(crate) struct Recovered {
 }
 
 impl Group {
-    fn new(buffers: &mut BufferPool, first_lsn: Lsn, bytes_max: usize) -> Group {
-        let block = BlockBuilder::new(buffers.take(bytes_max), bytes_max);
+    fn new(buffers: &mut BufferPool, grain: Grain, first_lsn: Lsn, bytes_max: usize) -> Group {
+        let block = BlockBuilder::new(buffers.take(bytes_max), grain, bytes_max);
         Group { block, first_lsn, frame_bytes: 0, ranges: 0 }
     }
 }
@@ -305,7 +306,12 @@ impl<D: Disk> Journal<D> {
 
     /// Whether what it calls durable survives the process.
     pub fn is_durable(&self) -> bool {
-        self.disk.kind() != DiskKind::Memory
+        self.disk.kind().is_durable()
+    }
+
+    /// Whether [`poll`](Self::poll) has something to say that nothing signals: ask before parking.
+    pub fn is_ready(&self) -> bool {
+        self.disk.is_ready()
     }
 
     /// Whose journal it is.
@@ -330,8 +336,9 @@ impl<D: Disk> Journal<D> {
             self.waiting.extend(self.open.take());
         }
         let bytes_max = self.options.write_bytes_max.max(block_bytes_for(frame.len()));
+        let grain = self.disk.grain();
         let buffers = &mut self.buffers;
-        let open = self.open.get_or_insert_with(|| Group::new(buffers, lsn, bytes_max));
+        let open = self.open.get_or_insert_with(|| Group::new(buffers, grain, lsn, bytes_max));
         open.block.push(frame);
         open.frame_bytes += padded(frame.len());
         self.ranges.note(&mut open.ranges, frame);
@@ -341,7 +348,8 @@ impl<D: Disk> Journal<D> {
     fn start_write(&mut self) -> bool {
         if self.waiting.is_empty() && self.must_tell() {
             reach!(HEAD_TOLD_ALONE);
-            self.open = Some(Group::new(&mut self.buffers, self.appended.next(), BLOCK_ALIGN_BYTES));
+            let grain = self.disk.grain();
+            self.open = Some(Group::new(&mut self.buffers, grain, self.appended.next(), BLOCK_ALIGN_BYTES));
         }
         let Some(oldest) = self.waiting.front().or(self.open.as_ref()) else { return false };
         let (first_lsn, bytes) = (oldest.first_lsn, oldest.block.bytes() as u64);
@@ -443,12 +451,17 @@ impl<D: Disk> Journal<D> {
     }
 
     fn read_back(&mut self, at: Position, read: Option<&[u8]>) {
-        let sound = read.is_some_and(|bytes| self.retrievals.take(&self.identity, at, bytes, self.persisted));
+        let sound = read.is_some_and(|bytes| self.take_read(at, bytes));
         if !sound && at.segment < self.truncation.head() {
             self.retrievals.abandon(); // It was freed meanwhile.
         } else if !sound {
             self.read_back_failed(at);
         }
+    }
+
+    fn take_read(&mut self, at: Position, bytes: &[u8]) -> bool {
+        let grain = self.disk.grain();
+        self.retrievals.take(grain, &self.identity, at, bytes, self.persisted)
     }
 
     /// What was read at `at` is not what was written. A journal in memory forgets on purpose; on a medium that
@@ -458,7 +471,7 @@ impl<D: Disk> Journal<D> {
         self.statistics.retrieval_faults += 1;
         tracing::warn!(segment = at.segment.0, offset = at.offset, "slots cannot be read back");
         let is_lost = self.retrievals.failed(at);
-        if is_lost && self.is_durable() {
+        if is_lost && self.kind() != DiskKind::Memory {
             let what = format!("what was durable in {:?} at {} is damaged", at.segment, at.offset);
             self.poison(io::Error::new(io::ErrorKind::InvalidData, what));
         }

@@ -12,6 +12,7 @@ use crate::block::{BlockHeader, SECTOR_BYTES};
 use crate::crash_disk::{CrashDisk, Image};
 use crate::disk::Disk;
 use crate::error::RecoverError;
+use crate::grain::Grain;
 use crate::identity::{Identity, Position, SegmentId};
 use crate::journal::Journal;
 use crate::memory_disk::MemoryDisk;
@@ -336,8 +337,9 @@ fn the_first_block_of_another_disk_is_refused() {
 fn a_block_is_one_only_at_its_own_place() {
     let (image, _) = small_journal();
     let page = &image[&SegmentId::FIRST][4096..8192];
-    let is_block =
-        |segment, offset| BlockHeader::parse(page, &IDENTITY, Position { segment, offset }).is_some();
+    let is_block = |segment, offset| {
+        BlockHeader::parse(page, Grain::Sector, &IDENTITY, Position { segment, offset }).is_some()
+    };
     assert!(is_block(SegmentId::FIRST, 4096));
     assert!(!is_block(SegmentId::FIRST, 8192) && !is_block(SegmentId::FIRST.next(), 4096));
 }

@@ -26,6 +26,7 @@ mod data_dir;
 mod disk;
 mod error;
 mod file_disk;
+mod grain;
 #[allow(unsafe_code)]
 mod helper;
 mod identity;
@@ -37,6 +38,7 @@ mod journal_tests;
 mod memory_disk;
 #[cfg(test)]
 mod model_tests;
+mod nvm;
 mod options;
 mod place;
 #[allow(unsafe_code)]
@@ -69,10 +71,12 @@ pub use data_dir::{CoreDirectory, DataDir, inspect_superblock};
 pub use disk::{Completion, Disk, DiskKind, SegmentFile, Segments};
 pub use error::{Busy, OpenError, Poisoned, RecoverError};
 pub use file_disk::FileDisk;
+pub use grain::Grain;
 pub use identity::{Identity, Position, SegmentId};
 pub use inspect::{BlockReport, JournalInspector, TailReport};
 pub use journal::Journal;
 pub use memory_disk::MemoryDisk;
+pub use nvm::{NvmBacking, NvmDisk, NvmOptions, RegionError};
 pub use options::{JournalOptions, SyncMode};
 pub use recovery::Unrecovered;
 pub use retrieval::Retrieved;

@@ -110,7 +110,7 @@ impl Preparer {
 }
 
 /// Reserves the space in one piece, so that a full disk is noticed before anything is promised.
-fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+pub(crate) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open, and no memory is passed.
     let answer = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) };

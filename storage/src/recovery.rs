@@ -132,9 +132,10 @@ impl<D: Disk> Unrecovered<D> {
 
     /// Whether nothing is left of a torn tail: another recovery would find what this one found.
     fn is_erased(&mut self, tail: &Tail) -> Result<bool, RecoverError> {
-        let mut page = vec![0; BLOCK_ALIGN_BYTES];
+        let page_bytes = self.disk.grain().block_align_bytes();
+        let mut page = vec![0; page_bytes];
         for pages in &tail.dirty {
-            for offset in (0..pages.bytes).step_by(BLOCK_ALIGN_BYTES) {
+            for offset in (0..pages.bytes).step_by(page_bytes) {
                 let at = Position { offset: pages.at.offset + offset, ..pages.at };
                 let failed =
                     |source| RecoverError::Io { segment: at.segment, action: "reading a torn tail", source };

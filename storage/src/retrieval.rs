@@ -6,8 +6,9 @@ use annulus_rings::frame::HEADER_BYTES;
 use annulus_rings::message::carried;
 use annulus_rings::{Frame, Kind, Lsn, RingId, Slot, mutant};
 
-use crate::block::{BLOCK_ALIGN_BYTES, BlockHeader};
+use crate::block::BlockHeader;
 use crate::error::Busy;
+use crate::grain::Grain;
 use crate::identity::{Identity, Position};
 use crate::index::{Index, SlotRange, Span};
 
@@ -111,9 +112,16 @@ impl Retrievals {
     }
 
     /// Takes what was read at `at`. Only blocks up to `durable` count. Returns whether it was sound.
-    pub(crate) fn take(&mut self, identity: &Identity, at: Position, bytes: &[u8], durable: Lsn) -> bool {
+    pub(crate) fn take(
+        &mut self,
+        grain: Grain,
+        identity: &Identity,
+        at: Position,
+        bytes: &[u8],
+        durable: Lsn,
+    ) -> bool {
         let current = self.waiting.front_mut().expect("a read belongs to the one at work");
-        let is_sound = current.take(identity, at, bytes, durable);
+        let is_sound = current.take(grain, identity, at, bytes, durable);
         if is_sound {
             self.faults.remove(&at);
         }
@@ -164,12 +172,19 @@ impl Retrieval {
         (span.at < durable_end && span.bytes > 0).then_some(span)
     }
 
-    fn take(&mut self, identity: &Identity, at: Position, mut bytes: &[u8], durable: Lsn) -> bool {
+    fn take(
+        &mut self,
+        grain: Grain,
+        identity: &Identity,
+        at: Position,
+        mut bytes: &[u8],
+        durable: Lsn,
+    ) -> bool {
         self.cursor = at;
         let asked_bytes_min = std::mem::take(&mut self.read_bytes_min);
         let mut frames = Vec::new();
-        while bytes.len() >= BLOCK_ALIGN_BYTES {
-            let Some(header) = BlockHeader::parse(bytes, identity, self.cursor) else { return false };
+        while bytes.len() >= grain.block_align_bytes() {
+            let Some(header) = BlockHeader::parse(bytes, grain, identity, self.cursor) else { return false };
             let Some((block, rest)) = bytes.split_at_checked(header.bytes as usize) else {
                 // The block goes on behind what was read: it is read whole next, but only once.
                 self.read_bytes_min = u64::from(header.bytes);

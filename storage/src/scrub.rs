@@ -3,8 +3,9 @@
 
 use annulus_rings::{Lsn, mutant, reach};
 
-use crate::block::{BLOCK_ALIGN_BYTES, BlockHeader};
+use crate::block::BlockHeader;
 use crate::disk::Disk;
+use crate::grain::Grain;
 use crate::identity::{Identity, Position, SegmentId};
 use crate::journal::Journal;
 use crate::retrieval::{FAULTS_MAX, READ_BYTES, WantedRead};
@@ -107,32 +108,37 @@ impl Scrub {
     }
 
     /// Takes what was read at the cursor, if the read succeeded. Returns a place that must be taken for damaged.
-    pub(crate) fn take(&mut self, identity: &Identity, read: Option<&[u8]>) -> Option<DamagedPlace> {
+    pub(crate) fn take(
+        &mut self,
+        grain: Grain,
+        identity: &Identity,
+        read: Option<&[u8]>,
+    ) -> Option<DamagedPlace> {
         let cursor = self.cursor.as_mut()?;
-        let Some(mut bytes) = read else { return self.fault(None) };
-        while bytes.len() >= BLOCK_ALIGN_BYTES && !cursor.is_behind_the_last() {
-            match cursor.look(identity, bytes) {
+        let Some(mut bytes) = read else { return self.fault(grain, None) };
+        while bytes.len() >= grain.block_align_bytes() && !cursor.is_behind_the_last() {
+            match cursor.look(grain, identity, bytes) {
                 Look::Sound(count) => {
                     bytes = &bytes[count..];
                     self.tally.pass_bytes += count as u64;
                     self.faults = 0;
                 }
                 Look::Partial => break,
-                Look::Unsound(header) => return self.fault(header),
+                Look::Unsound(header) => return self.fault(grain, header),
             }
         }
         None
     }
 
     /// What is at the cursor is not sound. A device may err for a while: only what stays so is damage.
-    fn fault(&mut self, header: Option<BlockHeader>) -> Option<DamagedPlace> {
+    fn fault(&mut self, grain: Grain, header: Option<BlockHeader>) -> Option<DamagedPlace> {
         self.tally.faults += 1;
         self.faults += 1;
         // The next try waits for the next grant.
         self.allowance = 0;
         let cursor = self.cursor.as_mut().filter(|_| self.faults >= FAULTS_MAX)?;
         let place = DamagedPlace { at: cursor.at, after: Lsn(cursor.lsn.0 - 1) };
-        cursor.skip(header);
+        cursor.skip(grain, header);
         self.faults = 0;
         let is_new = !self.places.contains(&place) && self.places.len() < PLACES_MAX;
         if !is_new || mutant!(DAMAGE_PASSED_OVER) {
@@ -160,15 +166,15 @@ impl Cursor {
     }
 
     /// Verifies the block that `bytes` should start with.
-    fn look(&mut self, identity: &Identity, bytes: &[u8]) -> Look {
-        let header = BlockHeader::parse(bytes, identity, self.at);
+    fn look(&mut self, grain: Grain, identity: &Identity, bytes: &[u8]) -> Look {
+        let header = BlockHeader::parse(bytes, grain, identity, self.at);
         let header = header.filter(|header| !self.is_lost || header.first_lsn >= self.lsn);
         let Some(header) = header else {
             if !self.is_lost {
                 return Look::Unsound(None);
             }
-            self.at.offset += BLOCK_ALIGN_BYTES as u64;
-            return Look::Sound(BLOCK_ALIGN_BYTES);
+            self.at.offset += grain.block_align_bytes() as u64;
+            return Look::Sound(grain.block_align_bytes());
         };
         let continues = header.first_lsn == self.lsn && self.chain.is_none_or(|chain| header.chain == chain);
         if !continues && !self.is_lost {
@@ -197,11 +203,11 @@ impl Cursor {
     }
 
     /// Goes on behind damage: behind the block that is damaged, or page by page until there is one.
-    fn skip(&mut self, header: Option<BlockHeader>) {
+    fn skip(&mut self, grain: Grain, header: Option<BlockHeader>) {
         if let Some(header) = header.filter(|header| header.first_lsn >= self.lsn) {
             self.pass(&header);
         } else {
-            self.at.offset += BLOCK_ALIGN_BYTES as u64;
+            self.at.offset += grain.block_align_bytes() as u64;
             self.is_lost = true;
             self.read_bytes_min = 0;
         }
@@ -232,7 +238,7 @@ impl<D: Disk> Journal<D> {
             return; // It was freed meanwhile.
         }
         self.statistics.scrubbed_bytes += read.map_or(0, |bytes| bytes.len() as u64);
-        if let Some(DamagedPlace { at, after }) = self.scrub.take(&self.identity, read) {
+        if let Some(DamagedPlace { at, after }) = self.scrub.take(self.disk.grain(), &self.identity, read) {
             reach!(DAMAGE_SCRUBBED);
             let (segment, offset) = (at.segment.0, at.offset);
             tracing::error!(segment, offset, %after, "what is durable here cannot be read any more");

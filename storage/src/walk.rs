@@ -2,9 +2,10 @@
 
 use annulus_rings::{Frame, Lsn, mutant, reach};
 
-use crate::block::{BLOCK_ALIGN_BYTES, BlockHeader, Damage, SECTOR_BYTES, is_zero};
+use crate::block::{BLOCK_ALIGN_BYTES, BlockHeader, Damage, damage_of_header, is_zero};
 use crate::disk::{SegmentFile, Segments};
 use crate::error::RecoverError;
+use crate::grain::Grain;
 use crate::identity::{Identity, Position, SegmentId};
 use crate::segment::{FIRST_BLOCK_OFFSET, SegmentHeader};
 
@@ -14,6 +15,7 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// Reads blocks in journal order and hands out only whole ones that continue the chain.
 pub(crate) struct Walk<'a, S> {
     segments: &'a mut S,
+    grain: Grain,
     identity: Identity,
     /// The segments that follow each other up to the last one.
     files: Vec<SegmentFile>,
@@ -60,6 +62,7 @@ impl<'a, S: Segments> Walk<'a, S> {
         let (stale, files) = verified_files(segments, &identity)?;
         let first = files.first().map_or(SegmentId::FIRST, |file| file.segment);
         let mut walk = Walk {
+            grain: segments.grain(),
             segments,
             identity,
             files,
@@ -125,7 +128,8 @@ impl<'a, S: Segments> Walk<'a, S> {
     /// nothing behind it was, if
     /// 1. what is at its place is what a torn write leaves: no header sector, or a header and too many
     ///    sectors of zeros. Anything else was written whole and changed since.
-    /// 2. no later header says that it was durable when that later block was written.
+    /// 2. no later header says that it was durable when that later block was written,
+    /// 3. nor does the device, where it keeps a durable tail.
     ///
     /// # Errors
     /// [`RecoverError::Corrupt`] otherwise: it may have been acknowledged (A10).
@@ -140,6 +144,10 @@ impl<'a, S: Segments> Walk<'a, S> {
                 Probe::Stranger => {}
                 probe => self.refuse_unless_torn(start, &probe)?,
             }
+        }
+        let is_below_tail = self.segments.durable_tail().is_some_and(|tail| self.at < tail);
+        if is_below_tail && !mutant!(DURABLE_TAIL_IGNORED) {
+            return Err(self.corrupt(self.at, "the device says that the block here was durable"));
         }
         let tail = self.survey(self.at)?;
         let says_durable = |header: &BlockHeader| header.durable_lsn >= self.next_lsn;
@@ -187,11 +195,12 @@ impl<'a, S: Segments> Walk<'a, S> {
 
     fn header(&mut self, at: Position, file_bytes: u64) -> Result<Option<BlockHeader>, RecoverError> {
         let left = file_bytes.saturating_sub(at.offset);
-        if left < BLOCK_ALIGN_BYTES as u64 {
+        let page_bytes = self.grain.block_align_bytes();
+        if left < page_bytes as u64 {
             return Ok(None);
         }
-        let page = self.window.bytes(self.segments, at, BLOCK_ALIGN_BYTES, left)?;
-        Ok(BlockHeader::parse(page, &self.identity, at))
+        let page = self.window.bytes(self.segments, at, page_bytes, left)?;
+        Ok(BlockHeader::parse(page, self.grain, &self.identity, at))
     }
 
     fn refuse_unless_torn(&self, at: Position, probe: &Probe) -> Result<(), RecoverError> {
@@ -215,12 +224,12 @@ impl<'a, S: Segments> Walk<'a, S> {
         if left == 0 {
             return Ok(Probe::Damaged(Damage::Absent));
         }
-        let page = self.window.bytes(self.segments, at, BLOCK_ALIGN_BYTES, left)?;
-        if is_zero(&page[..SECTOR_BYTES]) {
+        let page = self.window.bytes(self.segments, at, self.grain.block_align_bytes(), left)?;
+        if self.grain.is_absent(page) {
             return Ok(Probe::Damaged(Damage::Absent));
         }
-        let Some(header) = BlockHeader::parse(page, &self.identity, at) else {
-            return Ok(Probe::Damaged(Damage::Rotten));
+        let Some(header) = BlockHeader::parse(page, self.grain, &self.identity, at) else {
+            return Ok(Probe::Damaged(damage_of_header(page, self.grain, &self.identity, at)));
         };
         let is_next = header.first_lsn == self.next_lsn && header.chain == self.chain || !self.is_anchored;
         let is_next = is_next && header.head >= self.head;
@@ -242,9 +251,10 @@ impl<'a, S: Segments> Walk<'a, S> {
         Ok(self.survey(from)?.later)
     }
 
-    /// Looks at every page from `from` on.
+    /// Looks at every place from `from` on where a block may be.
     fn survey(&mut self, from: Position) -> Result<Tail, RecoverError> {
         let mut tail = Tail::default();
+        let align_bytes = self.grain.block_align_bytes();
         let behind: Vec<SegmentFile> =
             self.files.iter().copied().filter(|file| file.segment >= from.segment).collect();
         for file in behind {
@@ -252,12 +262,12 @@ impl<'a, S: Segments> Walk<'a, S> {
             at.offset = if file.segment == from.segment { from.offset } else { at.offset };
             while at.offset < file.bytes {
                 let left = file.bytes - at.offset;
-                let page = self.window.bytes(self.segments, at, BLOCK_ALIGN_BYTES, left)?;
+                let page = self.window.bytes(self.segments, at, align_bytes, left)?;
                 if !is_zero(page) {
-                    tail.later.extend(BlockHeader::parse(page, &self.identity, at));
-                    tail.add_dirty_page(at);
+                    tail.later.extend(BlockHeader::parse(page, self.grain, &self.identity, at));
+                    tail.add_dirty_page(at, align_bytes as u64);
                 }
-                at.offset += BLOCK_ALIGN_BYTES as u64;
+                at.offset += align_bytes as u64;
             }
         }
         Ok(tail)
@@ -281,12 +291,12 @@ impl<'a, S: Segments> Walk<'a, S> {
 }
 
 impl Tail {
-    fn add_dirty_page(&mut self, at: Position) {
+    fn add_dirty_page(&mut self, at: Position, bytes: u64) {
         match self.dirty.last_mut() {
             Some(last) if last.at.segment == at.segment && last.at.offset + last.bytes == at.offset => {
-                last.bytes += BLOCK_ALIGN_BYTES as u64;
+                last.bytes += bytes;
             }
-            _ => self.dirty.push(DirtyPages { at, bytes: BLOCK_ALIGN_BYTES as u64 }),
+            _ => self.dirty.push(DirtyPages { at, bytes }),
         }
     }
 }

@@ -41,13 +41,13 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use annulus::{Engine, JournalKind, TcpService, TcpServiceOptions};
+use annulus::{Engine, TcpService, TcpServiceOptions};
 use annulus_rings::batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, COMMAND_HEADER_BYTES};
 use clap::Parser as _;
 
 use crate::info::Persistence;
 use crate::machine::Machine;
-use crate::options::{Journal, Options, Plan};
+use crate::options::{Options, Plan};
 use crate::server::{RING, Server};
 use crate::signals::Signals;
 
@@ -90,10 +90,7 @@ fn start(plan: &Plan) -> Result<Engine, Box<dyn Error>> {
         .node(plan.node)
         .peers(plan.peers.clone())
         .data_dir(&plan.data_dir)
-        .journal(match plan.journal {
-            Journal::File => JournalKind::File,
-            Journal::Memory => JournalKind::Memory,
-        })
+        .journal(plan.journal.kind())
         .batch_bytes_max(BATCH_BYTES_MAX)
         .ring(RING, Machine::default);
     let builder = match plan.cpu {
@@ -103,7 +100,7 @@ fn start(plan: &Plan) -> Result<Engine, Box<dyn Error>> {
     let (listen, nodes) = (plan.listen.clone(), plan.nodes.clone());
     let persistence = Persistence {
         journal: plan.journal.name(),
-        is_durable: plan.journal == Journal::File,
+        is_durable: plan.journal.kind().is_durable(),
         started: Instant::now(),
     };
     let service = builder.service(move |_core| {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use annulus::NodeId;
+use annulus::{JournalKind, NodeId};
 use clap::{Parser, ValueEnum};
 
 use crate::nodes::{Address, Nodes};
@@ -26,8 +26,8 @@ pub(crate) struct Options {
     /// Where the journal is kept; by default ./annulus-kv/node-N
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
-    /// In files, or in memory: volatile, lost with the process. A node that comes back is then another one, and
-    /// its peers refuse it
+    /// In files, in non-volatile memory under a data directory with DAX, or in memory: volatile, lost with the
+    /// process. A node that comes back is then another one, and its peers refuse it
     #[arg(long, value_enum, default_value_t = Journal::File)]
     journal: Journal,
     /// The CPU to run on; by default wherever the scheduler likes
@@ -45,6 +45,12 @@ pub(crate) enum Journal {
     File,
     /// In memory: volatile
     Memory,
+    /// In non-volatile memory: durable
+    Nvm,
+    /// In memory that a battery saves: as durable as that is true
+    NvmBattery,
+    /// In ordinary memory in place of non-volatile: volatile
+    NvmEmulated,
 }
 
 /// What a node is to be.
@@ -97,6 +103,20 @@ impl Journal {
         match self {
             Journal::File => "file",
             Journal::Memory => "memory (volatile)",
+            Journal::Nvm => "nvm",
+            Journal::NvmBattery => "nvm-battery (durable while the battery is)",
+            Journal::NvmEmulated => "nvm-emulated (volatile)",
+        }
+    }
+
+    /// What the engine calls it.
+    pub(crate) fn kind(self) -> JournalKind {
+        match self {
+            Journal::File => JournalKind::File,
+            Journal::Memory => JournalKind::Memory,
+            Journal::Nvm => JournalKind::Nvm,
+            Journal::NvmBattery => JournalKind::NvmBattery,
+            Journal::NvmEmulated => JournalKind::NvmEmulated,
         }
     }
 }

@@ -133,7 +133,9 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         if self.over.is_some() || has_work || !self.mailbox.is_empty() {
             return true;
         }
-        self.network.prepare_park() || self.service.as_mut().is_some_and(|service| service.prepare_park())
+        self.journal.is_ready()
+            || self.network.prepare_park()
+            || self.service.as_mut().is_some_and(|service| service.prepare_park())
     }
 
     /// Where this core's replica of a ring stands; `None` when it hosts none.
