@@ -188,7 +188,11 @@ impl World {
         if !self.is_consistent {
             return payload(value);
         }
-        let own = self.last_accept(slot).filter(|frame| frame.header().sender == SELF);
+        let is_own = |frame: &&Frame| {
+            let header = frame.header();
+            header.kind == Kind::Accept && header.slot.0 == slot && header.sender == SELF
+        };
+        let own = self.records.iter().rev().find(is_own);
         own.map_or_else(|| payload(slot as u8), |frame| frame.payload().to_vec())
     }
 
