@@ -188,7 +188,11 @@ impl World {
         if !self.is_consistent {
             return payload(value);
         }
-        let own = self.last_accept(slot).filter(|frame| frame.header().sender == SELF);
+        let is_own = |frame: &&Frame| {
+            let header = frame.header();
+            header.kind == Kind::Accept && header.slot.0 == slot && header.sender == SELF
+        };
+        let own = self.records.iter().rev().find(is_own);
         own.map_or_else(|| payload(slot as u8), |frame| frame.payload().to_vec())
     }
 
@@ -399,14 +403,9 @@ impl World {
 
     /// A7: after a promise has left, nothing below it is voted for. What is carried was voted for before, or taught.
     fn check_append(&self, frame: &Frame) {
-        let is_carried = |record: &Frame| {
-            let mut carried = record == frame;
-            if record.kind() == Kind::Learn {
-                annulus_rings::message::carried(record, |inner| carried |= inner == *frame).unwrap();
-            }
-            carried
-        };
-        if frame.kind() == Kind::Accept && !self.records.iter().any(is_carried) {
+        if frame.kind() == Kind::Accept
+            && !self.records.iter().any(|record| holds(record, |held| held == frame))
+        {
             assert!(frame.header().ballot >= self.promised_out, "a vote below a promise");
         }
     }
@@ -418,20 +417,20 @@ impl World {
         match Message::decode(&header).unwrap() {
             Message::PreVote { .. } => self.campaign = header.ballot,
             Message::Promise { .. } => {
-                // A vote implies a promise of its ballot (A1).
-                let is_durable = durable.iter().any(|record| {
-                    matches!(record.kind(), Kind::Prepare | Kind::Accept)
-                        && record.header().ballot == header.ballot
-                });
+                // A vote implies a promise of its ballot, and so does what is taught in it (A1).
+                let is_of = |held: &Frame| held.header().ballot == header.ballot;
+                let is_durable = durable
+                    .iter()
+                    .any(|record| record.kind() == Kind::Prepare && is_of(record) || holds(record, is_of));
                 assert!(is_durable, "a promise left before it was durable");
                 self.promised_out = self.promised_out.max(header.ballot);
             }
             Message::Accepted { first, last, .. } => {
                 for slot in first.0..=last.0 {
-                    let is_durable = durable.iter().any(|record| {
-                        let record = record.header();
-                        record.kind == Kind::Accept && record.slot.0 == slot && record.ballot == header.ballot
-                    });
+                    // What was taught in a ballot is held as a vote in that ballot is.
+                    let is_it =
+                        |held: &Frame| (held.header().slot.0, held.header().ballot) == (slot, header.ballot);
+                    let is_durable = durable.iter().any(|record| holds(record, is_it));
                     assert!(is_durable, "a vote for {slot} left before it was durable, or in another ballot");
                 }
             }
@@ -457,8 +456,12 @@ impl World {
         assert!(whole.ring.ballot() >= self.promised_out, "a promise was forgotten");
         let told = whole.told();
         for first in 1..=needed {
-            let left = self.recovered(base, first);
-            assert_eq!(left.told(), told, "when the records below {first} are gone, of {}", self.persisted);
+            // A vote that was replaced may have shown more to be chosen; what it showed is chosen still.
+            let (progress, ballot, kept, mut votes) = self.recovered(base, first).told();
+            assert!(base <= progress.chosen && progress.chosen <= told.0.chosen);
+            votes.retain(|(vote, _)| vote.slot >= told.0.chosen);
+            let left = (told.0, ballot, kept, votes);
+            assert_eq!(left, told, "when the records below {first} are gone, of {}", self.persisted);
         }
     }
 
@@ -503,6 +506,15 @@ impl World {
         }
         (told.0, told.1, told.2, votes)
     }
+}
+
+/// Whether a record holds an Accept that `is_it`, alone or among others.
+fn holds(record: &Frame, is_it: impl Fn(&Frame) -> bool) -> bool {
+    let mut holds = record.kind() == Kind::Accept && is_it(record);
+    if record.kind() == Kind::Learn {
+        annulus_rings::message::carried(record, |inner| holds |= is_it(&inner)).unwrap();
+    }
+    holds
 }
 
 /// Otherwise whoever is taught from here may vote for an older leader's other value afterwards.

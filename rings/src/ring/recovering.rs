@@ -175,7 +175,11 @@ impl Recovering {
             self.first.get_or_insert(lsn);
         }
         if header.slot >= self.ring.log.floor() {
-            self.ring.log.put(header.slot, Entry::accepted(frame.clone(), lsn, Time(0)));
+            // A vote that was carried may come behind a lesson of the same value in a higher ballot, which was
+            // no news when it came: what said so is gone.
+            let chosen = self.ring.log.get(header.slot).is_some_and(|held| held.chosen);
+            let entry = Entry { chosen, ..Entry::accepted(frame.clone(), lsn, Time(0)) };
+            self.ring.log.put(header.slot, entry);
         }
         if mutant!(RECOVERY_BELIEVES_VOTES) {
             self.ring.log.choose(header.slot);

@@ -352,6 +352,23 @@ fn an_idle_ring_carries_what_it_holds_to_the_end_of_the_journal() {
     assert_eq!(stage.ring.ballot(), ballot(9, 3));
 }
 
+/// The lesson taught nothing new of slot 0, so the vote that is carried is the older one; what said that it was
+/// no news is gone when the journal begins with the lesson.
+#[test]
+fn a_vote_may_be_carried_behind_a_lesson_in_a_higher_ballot() {
+    let mut stage = Stage::retaining();
+    stage.six_votes(1);
+    stage.step(Input::Frame(learn(5, 0, 2))).unwrap();
+    stage.persist();
+    let lesson = stage.journal.last().unwrap().lsn;
+    stage.step(Input::Carry).unwrap();
+    stage.persist();
+    assert!(lesson < stage.ring.needed());
+    stage.restart(0, lesson);
+    assert_eq!((stage.ring.progress().executed, stage.ring.ballot()), (Slot(2), ballot(5, 3)));
+    assert_eq!(stage.promised_votes(9), [(2, 1), (3, 1), (4, 1), (5, 1)]);
+}
+
 #[test]
 fn what_is_not_in_memory_cannot_be_carried() {
     let mut stage = Stage::new();
