@@ -24,6 +24,9 @@ use crate::truncation::Truncation;
 /// The token of the one read in flight; writes count from 1.
 const READ_TOKEN: u64 = 0;
 
+/// Writes that are not acknowledged are at most this many times those in flight: some are done, behind one that is not.
+const RUN_AHEAD: usize = 2;
+
 /// Completions of one poll that need no allocation: writes in flight, one read, one preparation.
 const COMPLETIONS_MAX: usize = 16;
 
@@ -141,7 +144,7 @@ impl<D: Disk> Journal<D> {
             flights: if mutant!(QUEUE_UNRESERVED) {
                 VecDeque::new()
             } else {
-                VecDeque::with_capacity(options.writes_in_flight_max)
+                VecDeque::with_capacity(RUN_AHEAD * options.writes_in_flight_max)
             },
             options,
             buffers,
@@ -188,7 +191,7 @@ impl<D: Disk> Journal<D> {
         }
         self.read_on();
         let mut started = false;
-        while self.flights.len() < self.options.writes_in_flight_max && self.start_write() {
+        while self.may_write() && self.start_write() {
             started = true;
         }
         if started && let Err(error) = self.disk.submit() {
@@ -344,6 +347,14 @@ impl<D: Disk> Journal<D> {
         self.ranges.note(&mut open.ranges, frame);
     }
 
+    /// Whether another write may start. One that is done but waits for an earlier one leaves its place in the device
+    /// to the next; how far the device may run ahead of the first that is not done is bounded all the same.
+    fn may_write(&self) -> bool {
+        let max = self.options.writes_in_flight_max;
+        let is_undone = |flight: &&Flight| !flight.is_done;
+        self.flights.len() < RUN_AHEAD * max && self.flights.iter().filter(is_undone).count() < max
+    }
+
     /// Starts the write of the oldest group. False: there is none, or no place for it yet.
     fn start_write(&mut self) -> bool {
         if self.waiting.is_empty() && self.must_tell() {
@@ -489,6 +500,6 @@ impl<D: Disk> Journal<D> {
     fn invariants(&self) {
         invariant!(A4, self.persisted <= self.appended);
         invariant!(T7, self.flights.front().is_none_or(|flight| flight.last_lsn >= self.persisted));
-        invariant!(M1, self.flights.len() <= self.options.writes_in_flight_max);
+        invariant!(M1, self.flights.len() <= RUN_AHEAD * self.options.writes_in_flight_max);
     }
 }

@@ -521,3 +521,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_write_that_is_done_behind_another_leaves_its_place_to_the_next_but_not_for_ever() {
+    let (disk, mut journal) = fresh();
+    for slot in 0..10 {
+        append(&mut journal, &frame(slot, &[1; 5000]));
+    }
+    journal.submit();
+    assert_eq!(disk.in_flight(), 2);
+    for done in 1..=2 {
+        disk.complete(1);
+        assert_eq!(journal.poll().unwrap(), Lsn(0), "the first is not durable");
+        journal.submit();
+        assert_eq!(disk.in_flight(), 2, "{done} are done, and two are written");
+    }
+    disk.complete(1);
+    journal.poll().unwrap();
+    journal.submit();
+    assert_eq!(disk.in_flight(), 1, "four are not acknowledged: no more than that");
+    disk.complete(0);
+    assert_eq!(journal.poll().unwrap(), Lsn(4));
+}

@@ -149,10 +149,10 @@ impl<D: Disk> Unrecovered<D> {
     }
 
     /// Makes durable what was read and what was erased. Writes of the last process were in flight in no
-    /// more segments than it had writes in flight, and behind the last whole block.
+    /// more segments than it had writes that were not acknowledged, and behind the last whole block.
     fn sync(&mut self, files: &[SegmentFile], at: Position) -> Result<(), RecoverError> {
-        let in_flight_max = 8;
-        let oldest = at.segment.0.saturating_sub(in_flight_max);
+        let unacknowledged_max = 16;
+        let oldest = at.segment.0.saturating_sub(unacknowledged_max);
         for file in files.iter().filter(|file| file.segment.0 >= oldest) {
             let failed = |source| RecoverError::Io { segment: file.segment, action: "syncing", source };
             self.disk.sync(file.segment).map_err(failed)?;
