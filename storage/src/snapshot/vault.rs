@@ -145,3 +145,31 @@ pub trait Vault {
     /// The descriptor is not an eventfd.
     fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()>;
 }
+
+impl<V: Vault + ?Sized> Vault for Box<V> {
+    fn list(&mut self) -> io::Result<Vec<VaultFile>> {
+        (**self).list()
+    }
+
+    fn read_at(
+        &mut self,
+        name: SnapshotName,
+        state: VaultState,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> io::Result<usize> {
+        (**self).read_at(name, state, offset, buffer)
+    }
+
+    fn submit(&mut self, token: u64, operation: VaultOperation) {
+        (**self).submit(token, operation);
+    }
+
+    fn poll(&mut self, completions: &mut Vec<VaultCompletion>) {
+        (**self).poll(completions);
+    }
+
+    fn register_wake(&mut self, eventfd: RawFd) -> io::Result<()> {
+        (**self).register_wake(eventfd)
+    }
+}
