@@ -81,7 +81,7 @@
 //! durable here, and is read with [`SnapshotReading`] to be installed.
 //!
 //! # Memory
-//! Writing: 1 MiB, and one record. Reading: 256 KiB, and one block. Receiving: 4 MiB, the piece at hand, and one
+//! Writing: 1 MiB, and one record. Reading: 128 KiB, and one block. Receiving: 4 MiB, the piece at hand, and one
 //! block. Sending: one piece. A block is 64 KiB, or as large as the largest record requires: at most 16 MiB.
 
 mod block;

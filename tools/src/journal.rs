@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 use annulus_rings::{FrameHeader, Kind};
-use annulus_storage::{
-    BlockReport, Identity, JournalInspector, OpenError, RecoverError, TailReport, inspect_superblock,
-};
+use annulus_storage::{BlockReport, JournalInspector, RecoverError, TailReport};
 use serde::Serialize;
+
+use crate::directory::{DirectoryError, Owner, core_directories};
+use crate::progress::Progress;
 
 /// Every journal of a node, or of one core.
 #[derive(Serialize)]
@@ -31,16 +32,6 @@ struct Journal {
     lsns: Option<(u64, u64)>,
     rings: BTreeMap<u32, RingFrames>,
     state: State,
-}
-
-/// Whose journal it is.
-#[derive(Serialize)]
-struct Owner {
-    cluster: u64,
-    node: u16,
-    core: u16,
-    incarnation: u32,
-    disk_uuid: String,
 }
 
 /// The frames of one ring.
@@ -68,31 +59,9 @@ enum State {
     Damaged { why: String },
 }
 
-/// Why no journal could be looked at.
-#[derive(Debug)]
-pub enum SurveyError {
-    /// It is neither a data directory nor the directory of a core.
-    NotADataDirectory(PathBuf, OpenError),
-    /// A core's directory is missing.
-    MissingCore(PathBuf),
-}
-
-impl fmt::Display for SurveyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SurveyError::NotADataDirectory(path, error) => {
-                write!(f, "{}: {error}; name a node's data directory, or a core-N in it", path.display())
-            }
-            SurveyError::MissingCore(path) => {
-                write!(f, "{} is missing: its node has a journal there", path.display())
-            }
-        }
-    }
-}
-
 impl Survey {
     /// Reads the journals of a data directory, or of a core's directory.
-    pub fn of(directory: &Path) -> Result<Survey, SurveyError> {
+    pub fn of(directory: &Path) -> Result<Survey, DirectoryError> {
         let directories = core_directories(directory)?;
         Ok(Survey { journals: directories.into_iter().map(Journal::read).collect() })
     }
@@ -109,22 +78,10 @@ impl Survey {
     }
 }
 
-/// The directories of the cores below a data directory; or the directory itself, if it is a core's.
-fn core_directories(directory: &Path) -> Result<Vec<PathBuf>, SurveyError> {
-    let is_core = directory.file_name().is_some_and(|name| name.to_string_lossy().starts_with("core-"));
-    if is_core && directory.is_dir() {
-        return Ok(vec![directory.to_owned()]);
-    }
-    let superblock = inspect_superblock(directory)
-        .map_err(|error| SurveyError::NotADataDirectory(directory.to_owned(), error))?;
-    let cores = (0..superblock.cores).map(|core| directory.join(format!("core-{core}")));
-    cores.map(|core| if core.is_dir() { Ok(core) } else { Err(SurveyError::MissingCore(core)) }).collect()
-}
-
 impl Journal {
     fn read(directory: PathBuf) -> Journal {
         let mut journal = Journal {
-            segments: segment_count(&directory),
+            segments: segments_of(&directory).0,
             directory,
             identity: None,
             blocks: 0,
@@ -151,7 +108,12 @@ impl Journal {
         }
         let mut inspector = JournalInspector::open(&self.directory)?;
         self.identity = Some(Owner::of(inspector.identity()));
-        inspector.blocks(|block| self.add(&block))
+        let what = self.directory.display().to_string();
+        let mut progress = Progress::of_bytes(what, segments_of(&self.directory).1);
+        inspector.blocks(|block| {
+            progress.by(u64::from(block.header.bytes));
+            self.add(&block);
+        })
     }
 
     fn add(&mut self, block: &BlockReport) {
@@ -168,23 +130,14 @@ impl Journal {
     }
 }
 
-/// Segment files in a core's directory.
-fn segment_count(directory: &Path) -> u64 {
+/// How many segment files a core's directory has, and their bytes.
+pub fn segments_of(directory: &Path) -> (u64, u64) {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "segment")).count()
-        as u64
-}
-
-impl Owner {
-    fn of(identity: &Identity) -> Owner {
-        Owner {
-            cluster: identity.cluster.0,
-            node: identity.node.0,
-            core: identity.core.0,
-            incarnation: identity.incarnation.0,
-            disk_uuid: format!("{:032x}", identity.disk_uuid),
-        }
-    }
+    let segments =
+        entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "segment"));
+    segments.fold((0, 0), |(count, bytes), entry| {
+        (count + 1, bytes + entry.metadata().map_or(0, |metadata| metadata.len()))
+    })
 }
 
 impl RingFrames {
@@ -211,10 +164,7 @@ impl fmt::Display for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.directory.display())?;
         match &self.identity {
-            Some(Owner { cluster, node, core, incarnation, disk_uuid }) => writeln!(
-                f,
-                "  cluster {cluster}, node {node}, core {core}, incarnation {incarnation}, disk {disk_uuid}"
-            )?,
+            Some(owner) => writeln!(f, "  {owner}")?,
             None => writeln!(f, "  nobody's yet")?,
         }
         let Journal { segments, blocks, bytes, frames, .. } = self;

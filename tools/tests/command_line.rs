@@ -1,9 +1,11 @@
 //! The command line, run as an operator runs it: what it prints and how it exits.
 
-use std::fs::{self, File};
+mod common;
+
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use annulus_rings::frame::HEADER_BYTES;
@@ -13,22 +15,11 @@ use annulus_rings::{
 };
 use annulus_storage::{DataDir, FileDisk, JournalOptions, Unrecovered};
 use bytes::BytesMut;
+use common::{annulus, complaint, contents, json, text};
 use serde_json::Value;
 
 /// Votes written to the journal of core 0.
 const VOTES: u64 = 40;
-
-fn annulus(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_annulus")).args(arguments).output().expect("the tool starts")
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).expect("the output is JSON")
-}
 
 /// A vote of ring 9, for the slot of its number.
 fn vote(slot: u64) -> Frame {
@@ -83,21 +74,6 @@ fn node(directory: &Path) {
 
 fn first_segment(directory: &Path) -> PathBuf {
     directory.join("core-0").join("0000000000000001.segment")
-}
-
-/// Every file below a directory, with what it holds.
-fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(contents(&path));
-        } else {
-            found.push((path.clone(), fs::read(&path).unwrap()));
-        }
-    }
-    found.sort();
-    found
 }
 
 #[test]
@@ -180,5 +156,38 @@ fn a_directory_that_is_no_node_s_is_refused_with_2() {
     let directory = tempfile::tempdir().unwrap();
     let refused = annulus(&["journal", "inspect", directory.path().to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("name a node's data directory"));
+    assert!(complaint(&refused).contains("name a node's data directory"));
+}
+
+#[test]
+fn a_dump_prints_every_frame_of_what_is_asked_and_its_json_has_the_same_names() {
+    let directory = tempfile::tempdir().unwrap();
+    node(directory.path());
+    let path = directory.path().to_str().unwrap();
+    let dumped = text(&annulus(&["journal", "dump", path]));
+    assert_eq!(dumped.lines().count() as u64, VOTES);
+    let first = dumped.lines().next().unwrap();
+    assert!(first.starts_with("core-0 lsn 1 segment 1 offset 4096 kind Accept ring 9 slot 0 "), "{first}");
+    let some = text(&annulus(&["journal", "dump", "--json", "--from", "5", "--to", "7", path]));
+    let lines: Vec<Value> = some.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["lsn"].as_u64().unwrap()).collect::<Vec<_>>(), [5, 6, 7]);
+    assert_eq!(lines[0]["slot"], 4);
+    let words: Vec<&str> = first.split_whitespace().collect();
+    for (name, _) in lines[0].as_object().unwrap().iter().filter(|(name, _)| *name != "core") {
+        assert!(words.contains(&name.as_str()), "{name} in {first}");
+    }
+    assert!(text(&annulus(&["journal", "dump", "--ring", "8", path])).is_empty());
+    assert!(text(&annulus(&["journal", "dump", "--kind", "mark", path])).is_empty());
+}
+
+#[test]
+fn a_dump_of_a_damaged_journal_prints_what_is_right_and_exits_with_1() {
+    let directory = tempfile::tempdir().unwrap();
+    node(directory.path());
+    let file = File::options().write(true).open(first_segment(directory.path())).unwrap();
+    file.write_all_at(b"rot", 3 * 4096 + 300).unwrap();
+    let dumped = annulus(&["journal", "dump", directory.path().to_str().unwrap()]);
+    assert_eq!(dumped.status.code(), Some(1));
+    assert!(complaint(&dumped).contains("DAMAGED: segment 1"), "{}", complaint(&dumped));
+    assert!((1..VOTES).contains(&(text(&dumped).lines().count() as u64)));
 }

@@ -101,6 +101,14 @@ fn an_error_anywhere_fails_the_snapshot_leaves_nothing_and_the_next_is_written()
 }
 
 #[test]
+fn a_vault_in_a_box_is_one() {
+    let mut vault: Box<dyn Vault> = Box::new(MemoryVault::new(1 << 20));
+    write(&mut vault, header(3, 100), &records(20)).unwrap();
+    let (shelf, _) = SnapshotShelf::open(&mut vault, 0, &identity(), 2).unwrap();
+    assert_eq!(shelf.snapshots(RING).count(), 1);
+}
+
+#[test]
 fn rot_on_the_way_to_the_device_is_found_before_the_snapshot_counts() {
     let mut sound = CrashVault::default();
     write(&mut sound, header(3, 200), &records(100)).unwrap();

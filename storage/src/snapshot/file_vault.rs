@@ -52,6 +52,18 @@ impl FileVault {
     /// # Errors
     /// [`OpenError::Io`]: what the operating system refused.
     pub fn open(directory: &CoreDirectory) -> Result<FileVault, OpenError> {
+        FileVault::open_paced(directory, PAUSE_RATIO)
+    }
+
+    /// Opens the snapshots of a core beside which no journal is written: it never pauses.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_alone(directory: &CoreDirectory) -> Result<FileVault, OpenError> {
+        FileVault::open_paced(directory, 0)
+    }
+
+    fn open_paced(directory: &CoreDirectory, pause_ratio: u32) -> Result<FileVault, OpenError> {
         let files = VaultFiles::of_core(directory.path());
         let path = files.directory();
         if !path.is_dir() {
@@ -66,7 +78,7 @@ impl FileVault {
                 matches!(job.operation, VaultOperation::Write { .. } | VaultOperation::Read { .. });
             let result = worker.perform(job.operation);
             if moves_data && !stop.is_asked() {
-                std::thread::sleep((begin.elapsed() * PAUSE_RATIO).min(PAUSE_MAX));
+                std::thread::sleep((begin.elapsed() * pause_ratio).min(PAUSE_MAX));
             }
             VaultCompletion { token: job.token, result }
         });

@@ -120,3 +120,32 @@ impl Publication {
         matches!(&self.stage, Stage::Verifying(reading) if *reading.verified() == self.written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::MemoryVault;
+    use crate::snapshot::samples::header;
+
+    /// What was synced, or not, and not read back.
+    fn publication(is_synced: bool) -> Publication {
+        let written = SnapshotExtent::begin(header(3, 100).seed());
+        Publication { header: header(3, 100), written, is_synced, stage: Stage::Syncing }
+    }
+
+    #[test]
+    #[should_panic(expected = "contract T4")]
+    fn what_was_not_synced_is_not_published() {
+        let mut publication = publication(false);
+        let written = publication.written;
+        publication.publish(&mut MemoryVault::new(0), &mut Errands::new(1), &written);
+    }
+
+    #[test]
+    #[should_panic(expected = "contract T4")]
+    fn what_was_not_read_back_is_not_published() {
+        let mut publication = publication(true);
+        let written = publication.written;
+        publication.publish(&mut MemoryVault::new(0), &mut Errands::new(1), &written);
+    }
+}

@@ -9,7 +9,7 @@ use super::header::{Expected, SnapshotHeader};
 use super::vault::{SnapshotName, Vault, VaultAnswer, VaultCompletion, VaultOperation, VaultState};
 
 /// Read at once: the work of one [`SnapshotReading::advance`] stays below this and one block.
-pub(crate) const READ_BYTES: usize = 256 << 10;
+pub(crate) const READ_BYTES: usize = 128 << 10;
 
 /// Reads a snapshot poll-style, to install it or to verify it. It holds what one read brings, and one block.
 ///

@@ -50,11 +50,11 @@ impl SnapshotShelf {
     /// At start, may block: looks at the header of every file of `identity`'s vault. Partial files that nobody
     /// can go on with are asked to be removed under `token`; the completions are of no account.
     ///
-    /// Published files whose header is damaged or foreign are not used, and are returned: the operator should
-    /// know. That the blocks are sound too shows only when a snapshot is read.
+    /// Published files whose header cannot be read, is damaged or foreign are not used, and are returned: the
+    /// operator should know. That the blocks are sound too shows only when a snapshot is read.
     ///
     /// # Errors
-    /// The vault cannot be listed or read.
+    /// The vault cannot be listed.
     pub fn open<V: Vault>(
         vault: &mut V,
         token: u64,
@@ -70,7 +70,7 @@ impl SnapshotShelf {
         let mut refused = Vec::new();
         for file in vault.list().map_err(SnapshotError::io("listing snapshots"))? {
             let VaultFile { name, state, bytes } = file;
-            match (state, read_header(vault, &file, identity)?) {
+            match (state, read_header(vault, &file, identity)) {
                 (VaultState::Published, Ok(header)) => shelf.add(ShelvedSnapshot { header, bytes }),
                 (VaultState::Published, Err(error)) => {
                     shelf.unsound.insert(name);
@@ -127,7 +127,8 @@ impl SnapshotShelf {
         let name = snapshot.header.name();
         self.partials.remove(&name);
         self.unsound.remove(&name);
-        self.sound.insert(name, Shelved { snapshot, holders: 0 });
+        let holders = self.sound.get(&name).map_or(0, |shelved| shelved.holders);
+        self.sound.insert(name, Shelved { snapshot, holders });
     }
 
     /// Reading showed that a snapshot is damaged: it is used no more.
@@ -204,20 +205,19 @@ fn range(ring: RingId) -> std::ops::Range<SnapshotName> {
     SnapshotName { ring, slot: Slot(0) }..SnapshotName { ring, slot: Slot(u64::MAX) }
 }
 
-/// The header of a file, or what is wrong with it. Outside: the vault failed.
+/// The header of a file, or what is wrong with it.
 fn read_header<V: Vault>(
     vault: &mut V,
     file: &VaultFile,
     identity: &Identity,
-) -> Result<Result<SnapshotHeader, SnapshotError>, SnapshotError> {
+) -> Result<SnapshotHeader, SnapshotError> {
     let mut buffer = [0; SNAPSHOT_HEADER_BYTES];
     let read = vault.read_at(file.name, file.state, 0, &mut buffer);
     let bytes = read.map_err(SnapshotError::io("reading the header of a snapshot"))?;
     let mut decoder = SnapshotDecoder::new(Expected::Own(*identity), Some(file.name));
     decoder.push(&buffer[..bytes]);
-    Ok(match decoder.advance() {
-        Ok(SnapshotPart::Header) => Ok(decoder.header().expect("it was verified now").clone()),
-        Ok(_) => Err(SnapshotError::CutOff { offset: 0 }),
-        Err(error) => Err(error),
-    })
+    match decoder.advance()? {
+        SnapshotPart::Header => Ok(decoder.header().expect("it was verified now").clone()),
+        _ => Err(SnapshotError::CutOff { offset: 0 }),
+    }
 }

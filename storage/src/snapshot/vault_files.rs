@@ -55,7 +55,12 @@ impl VaultFiles {
         for entry in entries {
             let entry = entry?;
             if let Some((name, state)) = entry.file_name().to_str().and_then(parse) {
-                files.push(VaultFile { name, state, bytes: entry.metadata()?.len() });
+                match entry.metadata() {
+                    Ok(metadata) => files.push(VaultFile { name, state, bytes: metadata.len() }),
+                    // A running node publishes and removes files.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         files.sort_unstable_by_key(|file| (file.name, file.state));
