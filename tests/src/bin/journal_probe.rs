@@ -74,6 +74,9 @@ struct Place {
     /// With `nvm-emulated`: memory without a file.
     #[arg(long)]
     memory: bool,
+    /// How a write to files becomes durable.
+    #[arg(long, value_enum, default_value_t = Sync::Fdatasync)]
+    sync: Sync,
     /// The size of a segment.
     #[arg(long, default_value_t = 1 << 20)]
     segment_bytes: u64,
@@ -96,6 +99,23 @@ enum Device {
     NvmEmulated,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sync {
+    Dsync,
+    Fdatasync,
+    Odsync,
+}
+
+impl Sync {
+    fn mode(self) -> SyncMode {
+        match self {
+            Sync::Dsync => SyncMode::Dsync,
+            Sync::Fdatasync => SyncMode::Fdatasync,
+            Sync::Odsync => SyncMode::ODsync,
+        }
+    }
+}
+
 type Failed = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
@@ -116,7 +136,7 @@ fn run(action: &Action) -> Result<ExitCode, Failed> {
     let options = NvmOptions { region_bytes: place.region_bytes, ..NvmOptions::default() };
     let region = |backing| NvmDisk::open(&core, &NvmOptions { backing, ..options.clone() });
     match place.journal {
-        Device::File => act(action, FileDisk::open(&core, SyncMode::Fdatasync)?, &identity),
+        Device::File => act(action, FileDisk::open(&core, place.sync.mode())?, &identity),
         Device::Memory => act(action, MemoryDisk::new(place.region_bytes), &identity),
         Device::Nvm => act(action, region(NvmBacking::Dax)?, &identity),
         Device::NvmBattery => act(action, region(NvmBacking::Battery)?, &identity),
