@@ -85,15 +85,20 @@ fn the_death_of_the_leader_loses_nothing_that_was_committed() {
 
 #[test]
 fn a_restart_of_every_node_keeps_the_state() {
-    for runner in [Runner::Thread, Runner::Glommio] {
-        let mut cluster = Cluster::start(Shape { runner, journal: JournalKind::File, tcp: false }, 3);
+    for (runner, journal) in [
+        (Runner::Thread, JournalKind::File),
+        (Runner::Glommio, JournalKind::File),
+        // A region in a file: what the processes stored is there as long as the machine runs.
+        (Runner::Thread, JournalKind::NvmBattery),
+    ] {
+        let mut cluster = Cluster::start(Shape { runner, journal, tcp: false }, 3);
         let mut commands = numbered(0..50);
         cluster.commit_all(&commands);
         (0..3).for_each(|index| cluster.stop_node(index));
         (0..3).for_each(|index| cluster.start_node(index, None));
         commands.push(b"after the restart".to_vec());
         let reply = cluster.commit(&commands[50]);
-        assert_eq!(reply, b"51:after the restart", "{runner:?}");
+        assert_eq!(reply, b"51:after the restart", "{runner:?} {journal:?}");
         (0..3).for_each(|index| cluster.expect_log(index, &commands));
     }
 }

@@ -30,6 +30,7 @@ fn error(builder: Builder) -> StartError {
 #[test]
 fn what_cannot_work_is_refused_in_words_that_name_the_remedy() {
     let millis = Duration::from_millis;
+    let plain = tempfile::tempdir().unwrap();
     let table: Vec<(&str, Builder, &str)> = vec![
         ("no node", Engine::builder().peer(NodeId(1), "127.0.0.1:0"), ".node("),
         ("no peers", without_peers(), ".peer("),
@@ -65,6 +66,21 @@ fn what_cannot_work_is_refused_in_words_that_name_the_remedy() {
             "placement",
             good().placement(Placement::Table(BTreeMap::from([(RingId(3), CoreId(5))]))),
             "there are 1 cores",
+        ),
+        ("no directory for regions", good().journal(JournalKind::Nvm), ".data_dir(path)"),
+        (
+            "a region without DAX",
+            good()
+                .journal(JournalKind::Nvm)
+                .data_dir(plain.path())
+                .segment_bytes(8 << 20)
+                .nvm_bytes(48 << 20),
+            "mount -o dax",
+        ),
+        (
+            "a region for one segment",
+            good().journal(JournalKind::NvmEmulated).nvm_bytes(64 << 20),
+            "segments_ahead + 3",
         ),
         ("segments too small", good().segment_bytes(4096), "segment_bytes"),
         ("a name that means nothing", without_peers().peer(NodeId(1), "no such host:1"), "no such host"),

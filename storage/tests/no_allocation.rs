@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use allocation::{Counting, Tally};
 use annulus_rings::Frame;
-use annulus_storage::JournalOptions;
+use annulus_storage::{Disk, Journal, JournalOptions, NvmDisk, Unrecovered};
 use common::{accept, append, flush, open, options, turn_until};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// One test: what another one allocates beside it would be counted too.
 #[test]
 fn a_steady_load_allocates_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -24,6 +25,16 @@ fn a_steady_load_allocates_nothing() {
     turn_until(&mut journal, |_| ahead.exists());
     std::thread::sleep(Duration::from_millis(100));
     journal.poll().unwrap();
+    assert_steady(&mut journal);
+
+    let identity = *journal.identity();
+    let disk = NvmDisk::emulated(&identity, 96 << 20).unwrap();
+    let mut journal = Unrecovered::open(disk, identity, options).unwrap().recover(|_, _| {}).unwrap();
+    turn_until(&mut journal, |journal| !journal.is_ready());
+    assert_steady(&mut journal);
+}
+
+fn assert_steady<D: Disk>(journal: &mut Journal<D>) {
     let frames: Vec<Frame> = (0..64).map(|slot| accept(slot % 4, u64::from(slot), &[1; 300])).collect();
     // Each round fills the backlog to its bound, so that the first ones see the peak.
     let mut rounds = |count: usize| {
@@ -32,9 +43,9 @@ fn a_steady_load_allocates_nothing() {
                 if !journal.has_room(frame.len()) {
                     break;
                 }
-                append(&mut journal, frame);
+                append(journal, frame);
             }
-            flush(&mut journal);
+            flush(journal);
         }
     };
     rounds(3);

@@ -24,10 +24,11 @@ use crate::{RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter};
 
 const RING: RingId = RingId(1);
 
-/// A memory disk whose writes fail when told to.
+/// A memory disk whose writes fail when told to, and that has something to say when told to.
 struct FlakyDisk {
     disk: MemoryDisk,
     fails: Rc<RefCell<bool>>,
+    is_ready: Rc<RefCell<bool>>,
 }
 
 impl Segments for FlakyDisk {
@@ -87,6 +88,10 @@ impl Disk for FlakyDisk {
             }
         }
         Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        *self.is_ready.borrow()
     }
 
     fn wait(&mut self) -> io::Result<()> {
@@ -203,6 +208,7 @@ struct Bench {
     clock: ManualClock,
     script: Rc<RefCell<Script>>,
     disk_fails: Rc<RefCell<bool>>,
+    disk_is_ready: Rc<RefCell<bool>>,
 }
 
 impl Bench {
@@ -210,7 +216,9 @@ impl Bench {
         let clock = ManualClock::default();
         let script: Rc<RefCell<Script>> = Rc::default();
         let disk_fails: Rc<RefCell<bool>> = Rc::default();
-        let disk = FlakyDisk { disk: MemoryDisk::new(64 << 20), fails: Rc::clone(&disk_fails) };
+        let disk_is_ready: Rc<RefCell<bool>> = Rc::default();
+        let (fails, is_ready) = (Rc::clone(&disk_fails), Rc::clone(&disk_is_ready));
+        let disk = FlakyDisk { disk: MemoryDisk::new(64 << 20), fails, is_ready };
         let identity = Identity {
             cluster: ClusterId(1),
             node: NodeId(1),
@@ -226,7 +234,7 @@ impl Bench {
         let parts = CoreParts { options, clock: clock.clone(), journal, vault, network: NoNetwork, service };
         let machine: Box<dyn StateMachine> = Box::new(Times::default());
         let core = Core::open(parts, vec![(RING, machine)]).unwrap();
-        Bench { core, clock, script, disk_fails }
+        Bench { core, clock, script, disk_fails, disk_is_ready }
     }
 
     /// A node alone in its cluster, which leads.
@@ -296,6 +304,16 @@ fn what_arrives_in_one_turn_shares_batches_and_completes_in_order() {
     assert_eq!(outcomes.iter().map(|(tag, _)| *tag).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
     assert!(outcomes.iter().all(|(_, outcome)| matches!(outcome, Outcome::Committed { .. })));
     assert_eq!(bench.core.statistics.batches_proposed, 3, "4 + 4 + 2 commands");
+}
+
+/// Non-volatile memory completes a write without a system call, so nothing would wake the core for it.
+#[test]
+fn a_core_does_not_park_while_its_journal_has_something_to_say() {
+    let mut bench = Bench::new(&[NodeId(1)], LIMITS);
+    bench.turns(10);
+    assert!(!bench.core.prepare_park());
+    *bench.disk_is_ready.borrow_mut() = true;
+    assert!(bench.core.prepare_park());
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl Cluster {
             .data_dir(self.path().join(format!("node-{index}")))
             .segment_bytes(8 << 20)
             .segments_ahead(2)
+            .nvm_bytes(48 << 20)
             .runner(self.shape.runner);
         (self.adjust)(builder)
     }
@@ -205,7 +206,7 @@ impl Cluster {
 pub fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for runner in [Runner::Thread, Runner::Glommio] {
-        for journal in [JournalKind::Memory, JournalKind::File] {
+        for journal in [JournalKind::Memory, JournalKind::File, JournalKind::NvmEmulated] {
             for tcp in [false, true] {
                 shapes.push(Shape { runner, journal, tcp });
             }
