@@ -31,7 +31,7 @@ use crate::chaos::Random;
 use crate::world::{Happening, Violation};
 
 /// How much longer everything takes while a disk is slow.
-const SLOWNESS: u32 = 40;
+pub(super) const SLOWNESS: u32 = 40;
 const SECTOR: u64 = SECTOR_BYTES as u64;
 /// After this long a segment that could not be made or removed is asked for again.
 const SEGMENT_RETRY: Duration = Duration::from_millis(250);
@@ -47,6 +47,8 @@ struct Device {
     fuse: Fuse,
     streams: Streams,
     plan: DiskPlan,
+    /// What all segments may take.
+    bytes_max: u64,
     media: BTreeMap<SegmentId, Medium>,
     /// Segments that were removed when a process ended, and come back if the power fails.
     unlinked: BTreeMap<SegmentId, Medium>,
@@ -121,6 +123,7 @@ impl SimulatedDisk {
             fuse: fuse.clone(),
             streams: Streams::of(plan, node),
             plan: plan.disk.clone(),
+            bytes_max: plan.saving.journal_bytes_max,
             media: BTreeMap::new(),
             unlinked: BTreeMap::new(),
             in_flight: Vec::new(),
@@ -206,7 +209,8 @@ impl Device {
                 let fails = self.streams.read_errors.below(10_000) < self.plan.read_error_permyriad;
                 self.fails(fails, "read errors")
             }
-            Work::Prepare(_) => {
+            Work::Prepare(header) => {
+                self.judge_bound(header.bytes);
                 let fails = self.streams.no_space.permille(self.plan.full_permille);
                 self.fails(fails, "no space")
             }
@@ -313,11 +317,16 @@ impl Device {
     }
 
     fn is_durable(&mut self, block: &Block) {
+        let head = self.head();
         self.history.push(block.held());
         let node = self.node;
         let mut scene = self.scene.borrow_mut();
         for (lsn, frame) in block.frames() {
             scene.happen(frame.ring(), Happening::Durable { node, lsn, frame });
+        }
+        drop(scene);
+        if self.head() > head {
+            self.frees_what_is_below();
         }
     }
 

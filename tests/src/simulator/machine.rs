@@ -25,12 +25,37 @@ pub(super) struct Machine {
     /// What the registers hold, as a digest that every change corrects.
     contents: u64,
     executed: Vec<(u64, u64)>,
-    /// Of a snapshot that is being restored: what its registers must hold in the end.
-    restoring: Option<u64>,
+    /// Records that its snapshots have beside the state.
+    ballast_records: u64,
+    /// The snapshot that is being written.
+    writing: Option<Writing>,
+    /// The snapshot that is being restored.
+    restoring: Option<Restoring>,
 }
 
+/// A snapshot on its way out, fixed at its first slice.
+struct Writing {
+    state: u64,
+    /// All registers are written.
+    is_past_registers: bool,
+    /// Records of ballast that are written.
+    ballast: u64,
+}
+
+/// A snapshot on its way in.
+struct Restoring {
+    /// What its registers must hold in the end.
+    contents: u64,
+    /// Records of ballast that it must have, and that came.
+    ballast_records: u64,
+    ballast: u64,
+}
+
+/// Bytes of a record of ballast.
+const BALLAST_BYTES: usize = 1000;
+
 impl Machine {
-    pub(super) fn new(scene: &Shared, ring: RingId, node: NodeId) -> Machine {
+    pub(super) fn new(scene: &Shared, (ring, node): (RingId, NodeId), ballast_records: u64) -> Machine {
         Machine {
             scene: scene.clone(),
             ring,
@@ -40,6 +65,8 @@ impl Machine {
             registers: SnapshotMap::new(),
             contents: 0,
             executed: Vec::new(),
+            ballast_records,
+            writing: None,
             restoring: None,
         }
     }
@@ -58,18 +85,44 @@ impl Machine {
 
     /// Takes the first record of a snapshot.
     fn begin_restore(&mut self, header: &[u8]) -> Result<(), RestoreFailure> {
-        let [slots, state, contents] = words(header)?;
+        let [slots, state, contents, ballast_records] = words(header)?;
         (self.slots, self.state, self.contents) = (slots, state, 0);
         self.registers.clear();
-        self.restoring = Some(contents);
+        self.restoring = Some(Restoring { contents, ballast_records, ballast: 0 });
+        Ok(())
+    }
+
+    /// Takes a record behind the first: a register, or ballast that belongs to this state.
+    fn restore_record(&mut self, record: &[u8]) -> Result<(), RestoreFailure> {
+        if record.len() != BALLAST_BYTES {
+            let [key, value] = words(record)?;
+            self.set(key, value);
+            return Ok(());
+        }
+        let unexpected = || RestoreFailure::unreadable("ballast of nothing".to_owned());
+        let restoring = self.restoring.as_mut().ok_or_else(unexpected)?;
+        if record != ballast(self.state, restoring.ballast) {
+            return Err(RestoreFailure::unreadable("ballast of another state".to_owned()));
+        }
+        restoring.ballast += 1;
         Ok(())
     }
 
     /// The state must be one that was after so many slots (G6).
     fn end_restore(&mut self, slot: Slot) {
-        let is_whole = self.restoring.take() == Some(self.contents) && slot.0 == self.slots;
+        let is_whole = self.restoring.take().is_some_and(|restoring| {
+            restoring.contents == self.contents && restoring.ballast == restoring.ballast_records
+        });
+        let is_whole = is_whole && slot.0 == self.slots;
         self.scene.borrow_mut().restored(self.ring, self.node, self.slots, self.state, is_whole);
     }
+}
+
+/// A record that only the snapshot of this state has, and only there.
+fn ballast(state: u64, index: u64) -> [u8; BALLAST_BYTES] {
+    let mut record = [index as u8; BALLAST_BYTES];
+    record[..8].copy_from_slice(&chain(state, index).to_le_bytes());
+    record
 }
 
 fn digest(key: u64, value: u64) -> u64 {
@@ -124,14 +177,33 @@ impl StateMachine for Machine {
     fn snapshot(&mut self, writer: &mut SnapshotWriter<'_>) -> SnapshotStep {
         if writer.is_first() {
             self.registers.begin_snapshot();
-            writer.record(&[self.slots, self.state, self.contents].map(u64::to_le_bytes).concat());
+            let header = [self.slots, self.state, self.contents, self.ballast_records];
+            writer.record(&header.map(u64::to_le_bytes).concat());
+            self.writing = Some(Writing { state: self.state, is_past_registers: false, ballast: 0 });
         }
-        self.registers.write_snapshot(writer, |key, value, record| {
-            record.extend([key, value].into_iter().flat_map(|word| word.to_le_bytes()));
-        })
+        let writing = self.writing.as_mut().expect("the first slice began it");
+        if !writing.is_past_registers {
+            let step = self.registers.write_snapshot(writer, |key, value, record| {
+                record.extend([key, value].into_iter().flat_map(|word| word.to_le_bytes()));
+            });
+            writing.is_past_registers = step == SnapshotStep::Done;
+        }
+        while writing.is_past_registers && writing.ballast < self.ballast_records {
+            if !writer.has_room() {
+                return SnapshotStep::More;
+            }
+            writer.record(&ballast(writing.state, writing.ballast));
+            writing.ballast += 1;
+        }
+        if !writing.is_past_registers {
+            return SnapshotStep::More;
+        }
+        self.writing = None;
+        SnapshotStep::Done
     }
 
     fn snapshot_ended(&mut self) {
+        self.writing = None;
         self.registers.end_snapshot();
     }
 
@@ -141,8 +213,7 @@ impl StateMachine for Machine {
             self.begin_restore(records.next().unwrap_or_default())?;
         }
         for record in records {
-            let [key, value] = words(record)?;
-            self.set(key, value);
+            self.restore_record(record)?;
         }
         if reader.is_last() {
             self.end_restore(reader.slot());
@@ -165,7 +236,7 @@ mod tests {
     fn machine() -> Machine {
         let plan = Plan::draw(1);
         let scene = Scene::new(&plan, &TrueTime::default(), false);
-        Machine::new(&Rc::new(RefCell::new(scene)), RingId(1), NodeId(1))
+        Machine::new(&Rc::new(RefCell::new(scene)), (RingId(1), NodeId(1)), 1)
     }
 
     fn write(machine: &mut Machine, key: u64, value: u64) {

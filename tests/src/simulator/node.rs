@@ -3,8 +3,8 @@
 use annulus::StateMachine;
 use annulus::clock::Clock as _;
 use annulus::core::{Core, CoreParts};
-use annulus_rings::{Incarnation, NodeId, RingId, Role, Slot, Time};
-use annulus_storage::{MemoryVault, Unrecovered};
+use annulus_rings::{Incarnation, NodeId, RingId, Role, Time};
+use annulus_storage::Unrecovered;
 
 use super::client::{Clients, Switch};
 use super::clock::{SimulatedClock, TrueTime};
@@ -14,8 +14,9 @@ use super::machine::Machine;
 use super::network::{Hub, SimulatedNetwork};
 use super::plan::Plan;
 use super::scene::Shared;
+use super::vault::{Copied, SimulatedVault};
 use crate::chaos::Random;
-use crate::world::{Happening, Violation};
+use crate::world::Violation;
 
 /// The shipped core over everything simulated.
 type SimulatedCore = Core<SimulatedDisk, SimulatedNetwork, SimulatedClock>;
@@ -28,6 +29,7 @@ pub(super) struct Node {
     /// How many disks it has had.
     pub(super) disks: u32,
     pub(super) disk: SimulatedDisk,
+    pub(super) vault: SimulatedVault,
     pub(super) clock: SimulatedClock,
     pub(super) fuse: Fuse,
     /// When it takes its next turn.
@@ -36,6 +38,8 @@ pub(super) struct Node {
     pub(super) paused_until: Time,
     /// Why it never starts again: its disk is damaged, and it said so.
     pub(super) refusal: Option<String>,
+    /// What its vault held when its disk was copied.
+    pub(super) copy: Option<Copied>,
     core: Option<SimulatedCore>,
     scene: Shared,
     truth: TrueTime,
@@ -81,11 +85,13 @@ impl Node {
             incarnation: Incarnation(1),
             disks: 1,
             disk: SimulatedDisk::new(scene, truth, (id, &fuse), plan),
+            vault: SimulatedVault::new(scene, truth, (id, &fuse), plan),
             clock: SimulatedClock::new(truth, drift),
             fuse,
             wake: None,
             paused_until: Time(0),
             refusal: None,
+            copy: None,
             core: None,
             scene: scene.clone(),
             truth: truth.clone(),
@@ -103,11 +109,6 @@ impl Node {
         self.fuse.replace();
         fuse.inspect(|outputs| self.fuse.light(*outputs));
         self.disk.starting();
-        self.scene.borrow_mut().happen_to_all(&Happening::Started {
-            node: self.id,
-            records: 0,
-            base: Slot(0),
-        });
         let whose = (self.id, self.rings.clone());
         let random = Random::new(self.random.number());
         let clients = Clients::new(&self.scene, plan, random, &self.fuse, switch, whose);
@@ -117,12 +118,12 @@ impl Node {
             options: plan.core(self.id, self.incarnation),
             clock: self.clock.clone(),
             journal: journal.expect("the options of the plan are sound"),
-            vault: Box::new(MemoryVault::new(64 << 20)),
+            vault: Box::new(self.vault.clone()),
             network: hub.join((self.id, self.incarnation, self.disks), &plan.node_ids(), &self.fuse),
             service: Some(Box::new(clients)),
         };
         let machine = |ring: &RingId| {
-            let machine = Machine::new(&self.scene, *ring, self.id);
+            let machine = Machine::new(&self.scene, (*ring, self.id), plan.saving.ballast_records);
             (*ring, Box::new(machine) as Box<dyn StateMachine>)
         };
         let machines = self.rings.iter().map(machine).collect();
@@ -131,7 +132,7 @@ impl Node {
         if core.is_ok() {
             self.disk.recovered();
         }
-        self.scene.borrow_mut().recovered(core.is_ok());
+        self.scene.borrow_mut().recovered(self.id, core.is_ok());
         match core {
             Ok(core) => {
                 self.core = Some(core);
@@ -156,12 +157,25 @@ impl Node {
         }
     }
 
+    /// Copies its disk, snapshots and all.
+    pub(super) fn back_up(&mut self) {
+        self.disk.back_up();
+        self.copy = Some(self.vault.copy());
+    }
+
+    /// The copy takes the place of the disk.
+    pub(super) fn put_back(&mut self) {
+        self.disk.restore();
+        self.copy.take().into_iter().for_each(|copy| self.vault.put_back(copy));
+    }
+
     /// The process ends at once.
     pub(super) fn kill(&mut self) {
         self.core = None;
         self.wake = None;
         self.paused_until = Time(0);
         self.disk.abandon();
+        self.vault.abandon();
     }
 
     /// Takes a turn and tells what comes next.
@@ -179,7 +193,7 @@ impl Node {
             self.scene.borrow_mut().stands(ring, self.id, &status);
         }
         let now = self.truth.now();
-        let due = self.clock.truth_of(core.deadline()).min(self.disk.next_due());
+        let due = self.clock.truth_of(core.deadline()).min(self.disk.next_due()).min(self.vault.next_due());
         Turned::Until(if work > 0 {
             Time(now.0 + TURN_NS)
         } else if core.prepare_park() {

@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
-use annulus::core::{BatchLimits, CoreOptions, SnapshotOptions};
+use annulus::core::{BatchLimits, CoreOptions};
 use annulus_rings::{
     ClusterId, Configuration, ConfigurationId, Incarnation, NodeId, RingId, RingOptions, Slot,
 };
 use annulus_storage::{Identity, JournalOptions, SyncMode};
 
+use super::saving::SavingPlan;
 use crate::chaos::Random;
 
 const CLUSTER: ClusterId = ClusterId(77);
@@ -42,6 +43,8 @@ pub struct Plan {
     pub disk: DiskPlan,
     /// What befalls processes.
     pub process: ProcessPlan,
+    /// How rings save their state.
+    pub saving: SavingPlan,
     /// Nodes whose disks may be damaged for good. The cluster must go on while that is a minority; with
     /// more it may stop, but never disagree.
     pub damaged_max: u16,
@@ -203,6 +206,7 @@ impl Plan {
             network: NetworkPlan::draw(&mut Random::named(seed, "plan of the network")),
             disk: DiskPlan::draw(&mut Random::named(seed, "plan of the disk")),
             process: ProcessPlan::draw(&mut Random::named(seed, "plan of the process")),
+            saving: SavingPlan::draw(&mut Random::named(seed, "plan of the snapshots")),
             accidents_max: u64::MAX,
             commands_max: u64::MAX,
             seed,
@@ -310,7 +314,7 @@ impl Plan {
                 batch_commands_max: 8,
                 queue_bytes_max: self.load.queue_bytes_max,
             },
-            snapshots: SnapshotOptions { log_bytes: u64::MAX, ..SnapshotOptions::default() },
+            snapshots: self.saving.options(),
         }
     }
 
@@ -338,7 +342,7 @@ impl Plan {
         JournalOptions {
             segment_bytes: 300 << 10,
             segments_ahead: 2,
-            bytes_max: 1 << 30,
+            bytes_max: self.saving.journal_bytes_max,
             writes_in_flight_max: self.writes_in_flight,
             write_bytes_max: 16 << 10,
             backlog_bytes_max: 280 << 10,

@@ -11,14 +11,14 @@ use std::rc::Rc;
 
 use annulus::RingStatus;
 use annulus_rings::frame::{ValueId, checksum};
-use annulus_rings::{Commands, Frame, Kind, NodeId, Progress, RingId, Role, Slot, Time};
+use annulus_rings::{Commands, Frame, Kind, Lsn, NodeId, Progress, RingId, Role, Slot, Time};
 
 use super::clock::TrueTime;
 use super::coverage::{Coverage, Standing};
 use super::identities::Identities;
 use super::ledger::{End, Execution, Ledger, chain};
 use super::plan::Plan;
-use crate::world::{Happening, Oracle, Violation};
+use crate::world::{Happening, Oracle, State, Violation};
 
 /// Lines kept for the report of a failure.
 const REMEMBERED_MAX: usize = 200;
@@ -33,7 +33,7 @@ pub(super) struct Scene {
     rings: BTreeMap<RingId, Observed>,
     pub(super) ledger: Ledger,
     /// While a node recovers: what it executes is judged when its disk is known to hold what it read.
-    deferred: Option<Vec<Executed>>,
+    deferred: Option<Vec<Deferred>>,
     violation: Option<Violation>,
     digest: u64,
     story: VecDeque<Line>,
@@ -71,6 +71,13 @@ impl Observed {
     fn standing(&mut self, node: NodeId) -> &mut Standing {
         &mut self.standings[usize::from(node.0) - 1]
     }
+}
+
+/// What a state machine does while its node recovers.
+enum Deferred {
+    Executed(Executed),
+    /// It has the state of a snapshot.
+    Restored(RingId, Slot),
 }
 
 /// A slot that a replica executed, by the digest of its commands.
@@ -165,6 +172,10 @@ impl Scene {
         self.learn_value(frame);
         let verdict = self.identities.sent(from, to, frame);
         self.judge(verdict);
+        if matches!(frame.kind(), Kind::SnapshotAsk | Kind::SnapshotPiece) {
+            // The rings never see it: what comes of it is judged where it is published and restored.
+            return self.note(format!("{from:?} -> {to:?} {:?} of {:?}", frame.kind(), frame.header().slot));
+        }
         self.happen(frame.ring(), Happening::Sent { from, to, frame: frame.clone(), lost });
     }
 
@@ -177,7 +188,7 @@ impl Scene {
     }
 
     /// A record is handed to a disk.
-    pub(super) fn appended(&mut self, node: NodeId, lsn: annulus_rings::Lsn, frame: &Frame) {
+    pub(super) fn appended(&mut self, node: NodeId, lsn: Lsn, frame: &Frame) {
         self.learn_value(frame);
         self.happen(frame.ring(), Happening::Appended { node, lsn, frame: frame.clone() });
     }
@@ -222,7 +233,7 @@ impl Scene {
         let &Execution { ring, node, slot, .. } = execution;
         let executed = Executed { ring, node, slot, digest };
         match &mut self.deferred {
-            Some(deferred) => deferred.push(executed),
+            Some(deferred) => deferred.push(Deferred::Executed(executed)),
             None => self.compare(&executed),
         }
     }
@@ -250,10 +261,23 @@ impl Scene {
     }
 
     /// The node lives, or not.
-    pub(super) fn recovered(&mut self, lives: bool) {
+    pub(super) fn recovered(&mut self, node: NodeId, lives: bool) {
         let deferred = self.deferred.take().unwrap_or_default();
-        for executed in deferred.iter().filter(|_| lives) {
-            self.compare(executed);
+        if !lives {
+            return;
+        }
+        let rings: Vec<RingId> = self.rings.keys().copied().collect();
+        for ring in rings {
+            let base = deferred.iter().rev().find_map(|deferred| match deferred {
+                Deferred::Restored(restored, slot) if *restored == ring => Some(*slot),
+                _ => None,
+            });
+            self.happen(ring, Happening::Started { node, records: 0, base: base.unwrap_or_default() });
+        }
+        for deferred in &deferred {
+            if let Deferred::Executed(executed) = deferred {
+                self.compare(executed);
+            }
         }
     }
 
@@ -284,6 +308,32 @@ impl Scene {
             let what = format!("{node:?} restores ring {ring} from a snapshot of more than one moment");
             self.judge(Err(Violation { rule: "G6", what }));
         }
+        match &mut self.deferred {
+            Some(deferred) => deferred.push(Deferred::Restored(ring, Slot(slots))),
+            None => self.happen_of(ring, Slot(slots), |state| Happening::Installed { node, state }),
+        }
+    }
+
+    /// A snapshot is durable under its name.
+    pub(super) fn published(&mut self, ring: RingId, node: NodeId, slot: Slot) {
+        self.happen_of(ring, slot, |state| Happening::Published { node, state });
+    }
+
+    /// Something happens to a replica that the state of chosen slots is needed for.
+    fn happen_of(&mut self, ring: RingId, slot: Slot, happening: impl FnOnce(State) -> Happening) {
+        let Some(observed) = self.rings.get_mut(&ring) else { return };
+        match observed.oracle.truth(slot) {
+            Some(state) => self.happen(ring, happening(state)),
+            None => {
+                let what = format!("a snapshot of ring {ring} below {slot:?}, and not all of that is chosen");
+                self.judge(Err(Violation { rule: "G6", what }));
+            }
+        }
+    }
+
+    /// Records of a journal are gone for good, or as good as gone.
+    pub(super) fn freed(&mut self, node: NodeId, below: Lsn) {
+        self.happen_to_all(&Happening::Freed { node, below });
     }
 
     /// True time.

@@ -245,6 +245,7 @@ impl Simulation {
         self.hub.replan(self.plan.network.clone());
         for node in &self.nodes {
             node.disk.replan(self.plan.disk.clone());
+            node.vault.replan(&self.plan);
         }
         self.is_calm = true;
     }
@@ -366,6 +367,7 @@ impl Simulation {
         node.kill();
         if power {
             node.disk.lose_power();
+            node.vault.lose_power();
         }
         self.scene.borrow_mut().fault(class, || format!("{id:?}: {class}"));
         self.scene.borrow_mut().happen_to_all(&Happening::Crashed { node: id, survivors: 0 });

@@ -355,6 +355,11 @@ impl Oracle {
         Ok(())
     }
 
+    /// The state after every slot below `slot`, if those are chosen: what a snapshot must hold.
+    pub(crate) fn truth(&mut self, slot: Slot) -> Option<State> {
+        self.state(slot)
+    }
+
     /// The state after every slot below `slot`, if those are chosen.
     fn state(&mut self, slot: Slot) -> Option<State> {
         let mut state = self.states.last().copied().unwrap_or_default();

@@ -87,7 +87,7 @@ impl Device {
     pub(super) fn judge_recovery(&self) {
         // Only harm changes what is durable.
         if self.is_damaged
-            && let Some(held) = self.history.iter().find(|held| self.is_changed(held))
+            && let Some(held) = self.needed().find(|held| self.is_changed(held))
         {
             let what = format!(
                 "{:?} starts, and its block of {:?} at {:?} is damaged",

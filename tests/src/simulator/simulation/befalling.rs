@@ -64,7 +64,9 @@ impl Simulation {
         match accident {
             Accident::Pause => node.paused_until = now + random.duration(self.plan.process.pause_max),
             Accident::SlowDisk => {
-                node.disk.slow_until(now + random.duration(self.plan.disk.slow_interval));
+                let until = now + random.duration(self.plan.disk.slow_interval);
+                node.disk.slow_until(until);
+                node.vault.slow_until(until);
             }
             _ => node.clock.jump(random.duration(JUMP_MAX), random.permille(500)),
         }

@@ -111,6 +111,8 @@ impl Simulation {
         let node = &mut self.nodes[index];
         node.disk.replan(self.plan.disk.clone());
         node.disk.slow_until(now);
+        node.vault.replan(&self.plan);
+        node.vault.slow_until(now);
         node.paused_until = now;
         if node.is_up() {
             node.wake = None;

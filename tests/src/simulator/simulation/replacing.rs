@@ -34,6 +34,8 @@ impl Simulation {
         self.take_out(index, Accident::Wipe.name());
         let node = &mut self.nodes[index];
         node.disk.wipe();
+        node.vault.wipe();
+        node.copy = None;
         node.incarnation.0 += 1;
         let mut scene = self.scene.borrow_mut();
         scene.fault(Accident::Wipe.name(), || format!("{id:?} gets an empty disk"));
@@ -51,12 +53,12 @@ impl Simulation {
         });
         if !is_remembered {
             if self.nodes[index].disk.backed_up().is_none() || random.permille(200) {
-                self.nodes[index].disk.back_up();
+                self.nodes[index].back_up();
             }
             return;
         }
         self.take_out(index, Accident::OldCopy.name());
-        self.nodes[index].disk.restore();
+        self.nodes[index].put_back();
         let mut scene = self.scene.borrow_mut();
         scene.fault(Accident::OldCopy.name(), || format!("{id:?} gets an old copy of its disk"));
         scene.identities.restored(id);
