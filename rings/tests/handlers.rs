@@ -229,15 +229,8 @@ impl World {
             }
             Happening::Heartbeat { sender, round, chosen } => {
                 let chosen = self.claim(chosen);
-                self.receive(frame(
-                    sender,
-                    ballot(round, sender),
-                    Kind::Heartbeat,
-                    0,
-                    chosen,
-                    [1, 0, 0, 0],
-                    &[],
-                ));
+                let words = [1, 0, 0, 0];
+                self.receive(frame(sender, ballot(round, sender), Kind::Heartbeat, 0, chosen, words, &[]));
             }
             Happening::Accepted { sender, own, round, first, last } => {
                 if !self.is_consistent {

@@ -73,7 +73,7 @@ const FRAME_VOCABULARY: [&str; 25] = [
 ];
 
 /// The files that may contain unsafe code, and what for.
-const MAY_BE_UNSAFE: [(&str, &str); 15] = [
+const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("engine/examples/kv/signals.rs", "waiting for signals"),
     ("engine/src/clock.rs", "a clock that counts suspend"),
     ("engine/src/limits.rs", "the limit of locked memory"),
@@ -83,6 +83,7 @@ const MAY_BE_UNSAFE: [(&str, &str); 15] = [
     ("storage/src/buffer.rs", "aligned memory"),
     ("storage/src/helper.rs", "the eventfd of a core"),
     ("storage/src/preparer.rs", "preallocating a file"),
+    ("storage/src/nvm/mapping.rs", "memory mapped from a file, and the processor's stores and flushes"),
     ("storage/src/uring.rs", "writes that the kernel performs"),
     ("storage/src/wake.rs", "the eventfd of a core"),
     ("storage/tests/journal_files.rs", "an eventfd"),

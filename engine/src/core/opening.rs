@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use annulus_rings::{FramePool, Ignored, Lsn, NodeId, Outbox, RingId, RingOptions};
-use annulus_storage::{Disk, RecoverError, SnapshotError, Unrecovered, Vault};
+use annulus_storage::{Disk, Journal, RecoverError, SnapshotError, Unrecovered, Vault};
 use annulus_transport::Network;
 
 use super::acquaintances::Acquaintances;
@@ -115,33 +115,9 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         vitals: Arc<Vitals>,
     ) -> Result<Core<D, N, C>, RestoreError> {
         let CoreParts { options, clock, journal, vault, network, service } = parts;
-        let mut snapshots = Snapshots::open(vault, *journal.identity(), options.snapshots.clone())?;
-        let mut room = RestoreRoom::new();
-        let mut restoring: HashMap<RingId, Restoring> = HashMap::new();
         let declared_rings: Vec<RingId> = declared.iter().map(|(ring, _)| *ring).collect();
-        for (ring, machine) in declared {
-            restoring.insert(ring, Restoring::declared(options.ring(ring), machine, &mut snapshots)?);
-        }
-        let mut acquaintances = Acquaintances::new(&options.ring);
-        let mut refused = None;
-        let journal = journal.recover(|lsn, frame| {
-            let ring = frame.ring();
-            let replayed = if frame.kind().is_of_core() {
-                acquaintances.replay(lsn, &frame.header())
-            } else {
-                let undeclared = || Restoring::undeclared(options.ring(ring), &mut snapshots);
-                restoring.entry(ring).or_insert_with(undeclared).replay(lsn, &frame, &mut room)
-            };
-            if let Err(why) = replayed {
-                refused.get_or_insert(refusal(lsn, ring, why));
-            }
-        })?;
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
-        for (&ring, restoring) in &restoring {
-            restoring.bridged().map_err(|why| refusal(journal.appended(), ring, why))?;
-        }
+        let ReadBack { journal, snapshots, acquaintances, restoring } =
+            ReadBack::of(&options, journal, vault, declared)?;
         let node = options.ring.node;
         let peers: Vec<NodeId> =
             options.ring.configuration.members().iter().copied().filter(|peer| *peer != node).collect();
@@ -186,6 +162,52 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         self.network.register_wake(eventfd)?;
         self.snapshots.register_wake(eventfd)?;
         self.service.as_mut().map_or(Ok(()), |service| service.register_wake(eventfd))
+    }
+}
+
+/// What a disk gives back.
+struct ReadBack<D: Disk> {
+    journal: Journal<D>,
+    snapshots: Snapshots,
+    acquaintances: Acquaintances,
+    restoring: HashMap<RingId, Restoring>,
+}
+
+impl<D: Disk> ReadBack<D> {
+    /// Gives the declared rings the newest snapshots that are sound, and every ring its records.
+    fn of(
+        options: &CoreOptions,
+        journal: Unrecovered<D>,
+        vault: Box<dyn Vault>,
+        declared: Vec<(RingId, Box<dyn StateMachine>)>,
+    ) -> Result<ReadBack<D>, RestoreError> {
+        let mut snapshots = Snapshots::open(vault, *journal.identity(), options.snapshots.clone())?;
+        let mut room = RestoreRoom::new();
+        let mut restoring: HashMap<RingId, Restoring> = HashMap::new();
+        for (ring, machine) in declared {
+            restoring.insert(ring, Restoring::declared(options.ring(ring), machine, &mut snapshots)?);
+        }
+        let mut acquaintances = Acquaintances::new(&options.ring);
+        let mut refused = None;
+        let journal = journal.recover(|lsn, frame| {
+            let ring = frame.ring();
+            let replayed = if frame.kind().is_of_core() {
+                acquaintances.replay(lsn, &frame.header())
+            } else {
+                let undeclared = || Restoring::undeclared(options.ring(ring), &mut snapshots);
+                restoring.entry(ring).or_insert_with(undeclared).replay(lsn, &frame, &mut room)
+            };
+            if let Err(why) = replayed {
+                refused.get_or_insert(refusal(lsn, ring, why));
+            }
+        })?;
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        for (&ring, restoring) in &restoring {
+            restoring.bridged().map_err(|why| refusal(journal.appended(), ring, why))?;
+        }
+        Ok(ReadBack { journal, snapshots, acquaintances, restoring })
     }
 }
 
