@@ -158,6 +158,13 @@ impl Builder {
         self
     }
 
+    /// Bytes of the journal of each core that are read again per second while it works, so that damage is found
+    /// and made good before somebody needs what is lost; 0 reads none. Default: 8 MiB.
+    pub fn scrub_bytes_per_second(mut self, bytes: u64) -> Builder {
+        self.settings.scrub_bytes_per_second = bytes;
+        self
+    }
+
     /// Segments prepared ahead of need. Default: 2.
     pub fn segments_ahead(mut self, segments: usize) -> Builder {
         self.settings.journal_options.segments_ahead = segments;

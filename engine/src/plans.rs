@@ -32,6 +32,7 @@ pub(crate) fn core_options(settings: &Settings, incarnation: Incarnation) -> Cor
         },
         limits: settings.limits,
         snapshots: settings.snapshots.clone(),
+        scrub_bytes_per_second: settings.scrub_bytes_per_second,
     }
 }
 

@@ -102,6 +102,7 @@ pub(crate) struct Settings {
     pub(crate) retain_bytes: usize,
     pub(crate) limits: BatchLimits,
     pub(crate) snapshots: SnapshotOptions,
+    pub(crate) scrub_bytes_per_second: u64,
     pub(crate) placement: Placement,
     pub(crate) stall_after: Duration,
 }
@@ -138,6 +139,7 @@ impl Default for Settings {
                 queue_bytes_max: 4 << 20,
             },
             snapshots: SnapshotOptions::default(),
+            scrub_bytes_per_second: 8 << 20,
             placement: Placement::default(),
             stall_after: Duration::from_secs(2),
         }

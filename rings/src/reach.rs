@@ -224,6 +224,7 @@ probes! {
         JOURNAL_POISONED "a write or a sync failed";
         READ_BACK_FAILED "slots cannot be read back";
         // Snapshots.
+        DAMAGE_OUTLIVED "a scrub has found damage, and whoever needs that part of the journal is saved";
         SNAPSHOT_FAILED "a snapshot could not be written";
         OLDER_SNAPSHOT_TRIED "a snapshot is damaged, and an older one is tried";
         OLDER_SNAPSHOT_GIVEN_UP "space is short, and the journal no longer reaches back to an older snapshot";

@@ -18,6 +18,7 @@ mod replica;
 mod replicas;
 mod restoring;
 mod retrieval;
+mod scrubbing;
 mod seal;
 mod snapshots;
 mod statistics;
@@ -41,6 +42,7 @@ pub use self::opening::{CoreOptions, CoreParts, RestoreError};
 pub(crate) use self::replicas::Replicas;
 use self::restoring::Restoring;
 use self::retrieval::Retrievals;
+use self::scrubbing::Scrubbing;
 use self::snapshots::Snapshots;
 pub use self::snapshots::{RestoreMachineError, SnapshotOptions};
 pub use self::statistics::{CoreReport, Statistics};
@@ -75,6 +77,7 @@ pub struct Core<D: Disk, N: Network, C: Clock> {
     retrievals: Retrievals,
     snapshots: Snapshots,
     truncation: Truncation,
+    scrubbing: Scrubbing,
     /// Changes places with the outbox's list.
     events: Vec<Event>,
     replies: Replies,
@@ -103,6 +106,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         work += self.expire(now);
         work += self.save(now);
         self.truncate(now);
+        self.scrub(now);
         self.send_out(now);
         self.observe();
         work += self.execute(now);

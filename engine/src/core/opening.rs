@@ -13,6 +13,7 @@ use super::acquaintances::Acquaintances;
 use super::replicas::Replicas;
 use super::restoring::{RestoreRoom, Restoring};
 use super::retrieval::Retrievals;
+use super::scrubbing::Scrubbing;
 use super::snapshots::{RestoreMachineError, SnapshotOptions, Snapshots};
 use super::statistics::Statistics;
 use super::timers::Timers;
@@ -33,6 +34,8 @@ pub struct CoreOptions {
     pub limits: BatchLimits,
     /// How rings save their state.
     pub snapshots: SnapshotOptions,
+    /// Bytes of the journal that are read again per second, to find damage; 0: none.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// What a core is made of.
@@ -140,6 +143,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             retrievals: Retrievals::default(),
             snapshots,
             truncation: Truncation::default(),
+            scrubbing: Scrubbing::default(),
             events: Vec::new(),
             replies: Replies::default(),
             query_reply: Vec::new(),

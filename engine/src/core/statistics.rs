@@ -99,6 +99,10 @@ fn add_journal(sum: &mut JournalStatistics, other: &JournalStatistics) {
     sum.segments_removed += other.segments_removed;
     sum.removal_failures += other.removal_failures;
     sum.bytes += other.bytes;
+    sum.scrubbed_bytes += other.scrubbed_bytes;
+    sum.scrub_passes += other.scrub_passes;
+    sum.scrub_pass_bytes += other.scrub_pass_bytes;
+    sum.scrub_faults += other.scrub_faults;
     sum.retrievals += other.retrievals;
     sum.retrieved_bytes += other.retrieved_bytes;
     sum.retrieval_faults += other.retrieval_faults;

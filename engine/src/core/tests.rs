@@ -290,6 +290,7 @@ fn options(members: &[NodeId], limits: BatchLimits) -> CoreOptions {
         },
         limits,
         snapshots: SnapshotOptions::default(),
+        scrub_bytes_per_second: 1 << 20,
     }
 }
 

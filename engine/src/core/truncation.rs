@@ -80,10 +80,20 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
 
     /// Asks those that hold the oldest part of the journal back to let go of it.
     fn make_room(&mut self, needed: Lsn, now: Time) {
-        let oldest_part = Lsn(needed.0 + (self.journal.appended().0.saturating_sub(needed.0)) / 4);
+        let oldest_part = (self.journal.appended().0.saturating_sub(needed.0)) / 4;
+        self.let_go(Lsn(needed.0 + oldest_part), now);
+    }
+
+    /// Asks everybody who needs the journal at or below `lsn` to let go of it. It takes some turns, and perhaps
+    /// several calls.
+    pub(super) fn let_go(&mut self, lsn: Lsn, now: Time) {
+        if self.acquaintances.needed() <= lsn {
+            self.acquaintances.carry(&mut self.outbox);
+            self.truncation.awaits(self.outbox.appended());
+        }
         let mut helped = 0;
         for index in 0..self.replicas.count() {
-            if helped < HELPED_MAX && self.replicas[index].ring.needed() <= oldest_part {
+            if helped < HELPED_MAX && self.replicas[index].ring.needed() <= lsn {
                 self.help(index, now);
                 helped += 1;
             }
