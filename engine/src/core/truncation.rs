@@ -59,14 +59,16 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             return;
         }
         let rings = self.needed_by_rings();
-        if self.acquaintances.needed() < rings {
+        // Whoever writes down again what is in the segment in use frees nothing, and would do so for ever.
+        let segment = self.journal.segment_lsn();
+        if self.acquaintances.needed() < rings.min(segment) {
             // A few frames, which would otherwise keep everything.
             self.acquaintances.carry(&mut self.outbox);
             self.truncation.awaits(self.outbox.appended());
         }
         let needed = rings.min(self.acquaintances.needed());
         self.journal.truncate(needed.min(self.journal.persisted().next()));
-        if self.journal.bytes() > self.journal.bytes_max() / 2 {
+        if rings < segment && self.journal.bytes() > self.journal.bytes_max() / 2 {
             self.make_room(rings, now);
         }
     }
@@ -81,6 +83,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     /// Asks those that hold the oldest part of the journal back to let go of it.
     fn make_room(&mut self, needed: Lsn, now: Time) {
         let oldest_part = Lsn(needed.0 + (self.journal.appended().0.saturating_sub(needed.0)) / 4);
+        let oldest_part = oldest_part.min(Lsn(self.journal.segment_lsn().0.saturating_sub(1)));
         let mut helped = 0;
         for index in 0..self.replicas.count() {
             if helped < HELPED_MAX && self.replicas[index].ring.needed() <= oldest_part {
