@@ -73,6 +73,11 @@ impl Truncation {
         self.needed.front().map_or(Lsn(1), |held| held.first)
     }
 
+    /// The first position of the segment in use: what is needed from there on frees nothing more.
+    fn last_first_lsn(&self) -> Lsn {
+        self.needed.back().map_or(Lsn(1), |held| held.first)
+    }
+
     /// The first position of a segment that is needed.
     pub(crate) fn first_of(&self, segment: SegmentId) -> Option<Lsn> {
         self.held(segment).map(|held| held.first)
@@ -178,6 +183,11 @@ impl<D: Disk> Journal<D> {
     /// The first position that it surely gives back.
     pub fn first_lsn(&self) -> Lsn {
         self.truncation.first_lsn()
+    }
+
+    /// The first position of the segment in use. To need less than what is from there on frees nothing.
+    pub fn segment_lsn(&self) -> Lsn {
+        self.truncation.last_first_lsn()
     }
 
     /// Whether freed segments wait for a block, and their space is wanted: new work may be refused for want of it,

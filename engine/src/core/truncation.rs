@@ -59,14 +59,16 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             return;
         }
         let rings = self.needed_by_rings();
-        if self.acquaintances.needed() < rings {
+        // Whoever writes down again what is in the segment in use frees nothing, and would do so for ever.
+        let segment = self.journal.segment_lsn();
+        if self.acquaintances.needed() < rings.min(segment) {
             // A few frames, which would otherwise keep everything.
             self.acquaintances.carry(&mut self.outbox);
             self.truncation.awaits(self.outbox.appended());
         }
         let needed = rings.min(self.acquaintances.needed());
         self.journal.truncate(needed.min(self.journal.persisted().next()));
-        if self.journal.bytes() > self.journal.bytes_max() / 2 {
+        if rings < segment && self.journal.bytes() > self.journal.bytes_max() / 2 {
             self.make_room(rings, now);
         }
     }
@@ -87,6 +89,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     /// Asks everybody who needs the journal at or below `lsn` to let go of it. It takes some turns, and perhaps
     /// several calls.
     pub(super) fn let_go(&mut self, lsn: Lsn, now: Time) {
+        // What is in the segment in use cannot be freed, however often it is written down again.
+        let lsn = lsn.min(Lsn(self.journal.segment_lsn().0.saturating_sub(1)));
         if self.acquaintances.needed() <= lsn {
             self.acquaintances.carry(&mut self.outbox);
             self.truncation.awaits(self.outbox.appended());

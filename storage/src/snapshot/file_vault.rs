@@ -96,6 +96,9 @@ impl FileVault {
 
 impl Vault for FileVault {
     fn list(&mut self) -> io::Result<Vec<VaultFile>> {
+        // A process that was killed while it published leaves a name that a power failure would take back, and by
+        // then the journal may be cut below that snapshot.
+        File::open(self.files.directory())?.sync_all()?;
         self.files.list()
     }
 

@@ -114,7 +114,8 @@ pub struct VaultCompletion {
 /// submitted, and polled for later. They are done in the order in which they were submitted, one by one, and
 /// each is answered once.
 pub trait Vault {
-    /// At start, may block: the files there are, in any order.
+    /// At start, may block: the files there are, in any order. They keep their names from now on, whatever was
+    /// under way when the process before ended.
     ///
     /// # Errors
     /// The device's.

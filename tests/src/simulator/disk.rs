@@ -62,6 +62,10 @@ struct Device {
     is_damaged: bool,
     /// The first place where a durable block is missing.
     first_missing: Option<Position>,
+    /// A process reads the journal back: what it finds is not known to be durable yet.
+    is_starting: bool,
+    /// What it removes meanwhile.
+    removed_at_start: Vec<SegmentId>,
     /// An accident that passes befell this process while it started.
     has_passing_trouble: bool,
     /// A copy of what it held at some moment.
@@ -132,6 +136,8 @@ impl SimulatedDisk {
             slow_until: Time(0),
             is_damaged: false,
             first_missing: None,
+            is_starting: false,
+            removed_at_start: Vec::new(),
             has_passing_trouble: false,
             backup: None,
         })))
@@ -176,7 +182,10 @@ impl SimulatedDisk {
 
     /// A process is about to start.
     pub(super) fn starting(&self) {
-        self.0.borrow_mut().has_passing_trouble = false;
+        let device = &mut *self.0.borrow_mut();
+        device.has_passing_trouble = false;
+        device.is_starting = true;
+        device.removed_at_start.clear();
     }
 
     /// Whether an accident that passes befell the process while it started.
@@ -370,6 +379,10 @@ impl Device {
                 break;
             }
             self.is_durable(&block);
+        }
+        self.is_starting = false;
+        for segment in std::mem::take(&mut self.removed_at_start) {
+            self.judge_removal(segment);
         }
     }
 

@@ -315,6 +315,7 @@ impl Plan {
                 queue_bytes_max: self.load.queue_bytes_max,
             },
             snapshots: self.saving.options(),
+            scrub_bytes_per_second: self.saving.scrub_bytes_per_second(),
         }
     }
 

@@ -46,6 +46,11 @@ impl SavingPlan {
         }
     }
 
+    /// Bytes of a journal that are read again per second: nobody looks for damage where nothing is saved.
+    pub(super) fn scrub_bytes_per_second(&self) -> u64 {
+        if self.log_bytes.is_some() { 256 << 10 } else { 0 }
+    }
+
     pub(super) fn options(&self) -> SnapshotOptions {
         SnapshotOptions {
             log_bytes: self.log_bytes.unwrap_or(u64::MAX),

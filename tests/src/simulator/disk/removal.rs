@@ -39,7 +39,10 @@ impl Device {
     }
 
     /// A recovery that misses a segment must find a block that says it may be gone (T6).
-    pub(super) fn judge_removal(&self, segment: SegmentId) {
+    pub(super) fn judge_removal(&mut self, segment: SegmentId) {
+        if self.is_starting {
+            return self.removed_at_start.push(segment);
+        }
         let head = self.head();
         if segment >= head {
             let node = self.node;
