@@ -500,7 +500,7 @@ impl World {
         let mut votes = Vec::new();
         for promise in self.out.transmits.iter().filter(|sent| sent.frame.kind() == Kind::Promise) {
             annulus_rings::message::carried(&promise.frame, |vote| {
-                votes.push((vote.header(), vote.value().0))
+                votes.push((vote.header(), vote.value().0));
             })
             .expect("a promise carries votes");
         }

@@ -77,6 +77,11 @@ impl Recovering {
         self.ring.executed(slot);
     }
 
+    /// Everything of this ring below may be freed, as far as it is read back: see [`Ring::needed`].
+    pub fn needed(&self) -> Lsn {
+        self.ring.needed()
+    }
+
     /// Whether the snapshot and the journal make up the whole log as far as the journal says that it is
     /// chosen. To be asked when the journal has ended, before [`recovered`](Self::recovered).
     ///
