@@ -120,10 +120,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         if let Some(refused) = refused {
             return Err(refused);
         }
-        for (&ring, restoring) in &restoring {
-            let lsn = journal.appended();
-            restoring.bridged().map_err(|why| RestoreError::Record { lsn, ring, why })?;
-        }
+        are_bridged(&restoring, journal.appended())?;
         let node = options.ring.node;
         let peers: Vec<NodeId> =
             options.ring.configuration.members().iter().copied().filter(|peer| *peer != node).collect();
@@ -166,6 +163,14 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         self.network.register_wake(eventfd)?;
         self.service.as_mut().map_or(Ok(()), |service| service.register_wake(eventfd))
     }
+}
+
+/// Whether the journal, which ends at `lsn`, makes up the whole log of each ring.
+fn are_bridged(restoring: &HashMap<RingId, Restoring>, lsn: Lsn) -> Result<(), RestoreError> {
+    for (&ring, restoring) in restoring {
+        restoring.bridged().map_err(|why| RestoreError::Record { lsn, ring, why })?;
+    }
+    Ok(())
 }
 
 impl CoreOptions {
