@@ -201,6 +201,11 @@ impl Log {
         self.held(from).count()
     }
 
+    /// Bytes of the frames held from `from` on.
+    pub fn held_bytes(&self, from: Slot) -> usize {
+        self.held(from).map(|entry| entry.frame.len()).sum()
+    }
+
     /// What is held from `from` on is recorded again at `lsn` or behind, durably.
     pub fn rerecord(&mut self, from: Slot, lsn: Lsn) {
         requires!(A4, lsn <= self.persisted);

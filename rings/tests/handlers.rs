@@ -260,14 +260,17 @@ impl World {
             }
             Happening::Later { ms } => self.later(ms),
             Happening::Campaign { sender, ref votes } => self.campaign(sender, votes),
-            Happening::Snapshot => {
-                self.cut = self.ring.cut(&self.out);
-                self.step(Input::Snapshotted(self.cut.slot));
-            }
+            Happening::Snapshot => self.snapshot(),
             Happening::Truncate => self.step(Input::Truncate(self.cut)),
             Happening::Carry => self.step(Input::Carry),
             Happening::Install { ahead } => self.install(ahead),
         }
+    }
+
+    /// A snapshot of what is executed begins and is durable.
+    fn snapshot(&mut self) {
+        self.cut = self.ring.cut(&self.out);
+        self.step(Input::Snapshotted(self.cut.slot));
     }
 
     /// A peer's snapshot of slots that this ring does not know to be chosen.
@@ -493,7 +496,7 @@ impl World {
         let mut votes = Vec::new();
         for promise in self.out.transmits.iter().filter(|sent| sent.frame.kind() == Kind::Promise) {
             annulus_rings::message::carried(&promise.frame, |vote| {
-                votes.push((vote.header(), vote.value().0))
+                votes.push((vote.header(), vote.value().0));
             })
             .expect("a promise carries votes");
         }

@@ -18,6 +18,8 @@ use annulus_transport::Network;
 use super::Core;
 use crate::clock::Clock;
 
+/// Bytes that wait for the journal, beyond which idle rings wait with writing theirs down again (M1).
+const CARRIED_BYTES_MAX: usize = 4 << 20;
 /// Rings that are helped at one look, so that no turn is long.
 const HELPED_MAX: usize = 256;
 
@@ -95,17 +97,19 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             self.acquaintances.carry(&mut self.outbox);
             self.truncation.awaits(self.outbox.appended());
         }
-        let mut helped = 0;
+        let (mut helped, mut carried) = (0, 0);
         for index in 0..self.replicas.count() {
             if helped < HELPED_MAX && self.replicas[index].ring.needed() <= lsn {
-                self.help(index, now);
+                carried += self.help(index, carried, now);
                 helped += 1;
             }
         }
     }
 
-    /// Helps one ring to need less of the journal.
-    fn help(&mut self, index: usize, now: Time) {
+    /// Helps one ring to need less of the journal, and tells how many bytes it wrote down again for that, beside
+    /// `carried` of others.
+    fn help(&mut self, index: usize, carried: usize, now: Time) -> usize {
+        let mut carried_bytes = 0;
         let replica = &mut self.replicas[index];
         if let Some(cut) = replica.newest_cut() {
             reach!(OLDER_SNAPSHOT_GIVEN_UP);
@@ -113,11 +117,13 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         } else if !replica.is_saved() {
             replica.demand.ask();
             self.snapshots.enqueue(index, &mut self.replicas[index].demand, now);
-        } else if replica.ring.can_carry() {
+        } else if replica.ring.can_carry() && self.journal.backlog_bytes() + carried <= CARRIED_BYTES_MAX {
             reach!(IDLE_RING_CARRIED);
+            carried_bytes = self.replicas[index].ring.carry_bytes();
             self.step(index, now, Input::Carry);
             self.truncation.awaits(self.outbox.appended());
         }
+        carried_bytes
     }
 
     /// A snapshot of this core was published: the journal is cut below the oldest that is kept.

@@ -77,14 +77,14 @@ impl Recovering {
         &self.ring.options
     }
 
-    /// Everything of this ring below that position may be freed.
-    pub fn needed(&self) -> Lsn {
-        self.ring.needed()
-    }
-
     /// The state machine has executed every slot up to and including `slot`.
     pub fn executed(&mut self, slot: Slot) {
         self.ring.executed(slot);
+    }
+
+    /// Everything of this ring below may be freed, as far as it is read back: see [`Ring::needed`].
+    pub fn needed(&self) -> Lsn {
+        self.ring.needed()
     }
 
     /// Whether the snapshot and the journal make up the whole log as far as the journal says that it is

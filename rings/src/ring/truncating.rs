@@ -46,6 +46,11 @@ impl Ring {
         self.log.floor() <= self.keeping.snapshot() && !self.keeping.is_pending()
     }
 
+    /// Bytes of the frames that [`Input::Carry`](super::Input::Carry) would write again.
+    pub fn carry_bytes(&self) -> usize {
+        self.log.held_bytes(self.keeping.snapshot())
+    }
+
     /// The journal may be cut at `slot`: what is held from there on is recorded at the cut or behind it.
     fn cut_at(&self, slot: Slot, out: &Outbox) -> Cut {
         let is_forgetful = mutant!(OPEN_VOTES_CUT_OFF);

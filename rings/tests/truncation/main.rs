@@ -336,8 +336,11 @@ fn an_idle_ring_carries_what_it_holds_to_the_end_of_the_journal() {
     stage.step(Input::Frame(header(Kind::Prepare, ballot(4, 3)).from(3).frame())).unwrap();
     stage.persist();
     assert!(stage.ring.can_carry());
+    let bytes = stage.ring.carry_bytes();
     stage.step(Input::Carry).unwrap();
     let carried = stage.journal.len();
+    let written = &stage.journal[carried - 4..carried - 1];
+    assert_eq!(bytes, written.iter().map(|append| append.frame.len()).sum());
     assert_eq!(stage.kinds()[carried - 4..], [Kind::Accept, Kind::Accept, Kind::Accept, Kind::Base]);
     let lsn = stage.journal[carried - 4].lsn;
     assert!(!stage.ring.can_carry(), "once is enough");
@@ -389,6 +392,8 @@ fn a_ring_without_records_needs_nothing_of_the_journal() {
     stage.out = Outbox::new(Lsn(40), FramePool::new(1 << 16));
     stage.accept(1, 0, 0);
     assert_eq!(stage.ring.needed(), Lsn(41));
+    let (recovering, _) = stage.recovering(0, Lsn(41)).unwrap();
+    assert_eq!(recovering.needed(), Lsn(41));
 }
 
 /// P4: the quorum's promises say that slots are chosen which nobody has any more but in a snapshot.

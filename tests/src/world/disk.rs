@@ -10,6 +10,8 @@ pub(super) struct Disk {
     records: BTreeMap<Lsn, Record>,
     /// What they hold.
     votes: BTreeSet<(Slot, Ballot)>,
+    /// The highest promise that was ever durable. Of what is taught only news promises anything.
+    pub(super) promised: Ballot,
     /// A durable snapshot covers every slot below.
     pub(super) covered: Slot,
     /// The first record that was not freed.
@@ -51,12 +53,12 @@ impl Disk {
         self.records.insert(lsn, Record { is_durable: false, promise, votes });
     }
 
-    /// A record became durable: what it promises.
-    pub(super) fn persist(&mut self, lsn: Lsn) -> Ballot {
-        self.records.get_mut(&lsn).map_or(Ballot::ZERO, |record| {
+    /// A record became durable.
+    pub(super) fn persist(&mut self, lsn: Lsn) {
+        if let Some(record) = self.records.get_mut(&lsn) {
             record.is_durable = true;
-            record.promise
-        })
+            self.promised = self.promised.max(record.promise);
+        }
     }
 
     /// Whether a record holds that vote already: then another one carries it on.
@@ -75,17 +77,17 @@ impl Disk {
         self.gather();
     }
 
-    /// Everything below `first` is freed. What is lost by that, if it is still needed: the promise that is on the
-    /// disk must stay `promised`, and no slot above the snapshot may lose its highest vote.
-    pub(super) fn free(&mut self, first: Lsn, promised: Ballot) -> Result<(), String> {
+    /// Everything below `first` is freed. What is lost by that, if it is still needed: the promise must stay on
+    /// the disk, and no slot above the snapshot may lose its highest vote.
+    pub(super) fn free(&mut self, first: Lsn) -> Result<(), String> {
         let before = self.highest_votes();
         self.records = self.records.split_off(&first);
         self.first = self.first.max(first);
         self.gather();
         let durable = self.records.values().filter(|record| record.is_durable);
         let left = durable.map(|record| record.promise).max().unwrap_or_default();
-        if left < promised {
-            return Err(format!("the promise of {promised} is freed, and {left} left"));
+        if left < self.promised {
+            return Err(format!("the promise of {} is freed, and {left} left", self.promised));
         }
         let after = self.highest_votes();
         let lost = before.iter().find(|(slot, ballot)| after.get(slot) != Some(ballot));

@@ -80,6 +80,7 @@ impl Observed {
 
     fn hold_durably(&mut self, accept: &Frame) {
         let header = accept.header();
+        self.promise_durably(header.ballot);
         self.held.insert((header.slot, header.ballot), accept.value());
     }
 }
@@ -238,23 +239,23 @@ impl Oracle {
         let observed = self.node(node);
         let is_carried = header.kind == Kind::Accept && observed.disk.holds((header.slot, header.ballot));
         observed.disk.append(lsn, frame, observed.reported);
-        if is_carried || !matches!(header.kind, Kind::Prepare | Kind::Accept | Kind::Base) {
+        if header.kind == Kind::Base {
+            let promised = observed.disk.promised;
+            check!("A1", header.ballot >= promised, "{node:?} promised {promised} and writes {frame:?}");
+        }
+        if is_carried || !matches!(header.kind, Kind::Prepare | Kind::Accept) {
             return Ok(());
         }
         let promised = observed.promised;
-        let rule = if header.kind == Kind::Base { "A1" } else { "A3" };
-        if header.ballot < promised {
-            let what = format!("{node:?} promised {promised} and takes {frame:?}");
-            return Err(Violation { rule, what });
-        }
+        check!("A3", header.ballot >= promised, "{node:?} promised {promised} and takes {frame:?}");
         observed.promised = header.ballot;
         if header.kind == Kind::Accept { self.proposes(frame) } else { Ok(()) }
     }
 
     fn durable(&mut self, node: NodeId, lsn: Lsn, frame: &Frame) -> Verdict {
-        let promise = self.node(node).disk.persist(lsn);
-        self.node(node).promise_durably(promise);
+        self.node(node).disk.persist(lsn);
         match frame.kind() {
+            Kind::Prepare | Kind::Base => self.node(node).promise_durably(frame.header().ballot),
             Kind::Accept => {
                 self.node(node).hold_durably(frame);
                 return self.voted(node, frame.header().slot, frame.header().ballot);
@@ -311,7 +312,7 @@ impl Oracle {
     /// Records are gone for good: nothing may be lost by that.
     fn freed(&mut self, node: NodeId, below: Lsn) -> Verdict {
         let observed = self.node(node);
-        let lost = observed.disk.free(below, observed.promised_durable);
+        let lost = observed.disk.free(below);
         lost.map_err(|what| Violation { rule: "T1", what: format!("{node:?}: {what}") })
     }
 
@@ -330,7 +331,7 @@ impl Oracle {
     /// A replica has started: it remembers every promise that it may have given (A1), and has the state of what
     /// is chosen (G5).
     pub(crate) fn recovered(&mut self, node: NodeId, promised: Ballot, state: State) -> Verdict {
-        let durable = self.node(node).promised_durable;
+        let durable = self.node(node).disk.promised;
         check!("A1", promised >= durable, "{node:?} promised {durable} and remembers {promised}");
         self.executed(node, state)
     }
