@@ -88,6 +88,14 @@ fn files(directory: &Path) -> Vec<String> {
     names
 }
 
+/// Waits until the helper has written that much of the only file: what is still queued is lost with the vault.
+fn wait_for_bytes(directory: &Path, bytes: u64) {
+    let path = directory.join("core-0/snapshots").join(&files(directory)[0]);
+    while fs::metadata(&path).unwrap().len() < bytes {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a_snapshot_is_there_after_a_restart_and_the_journal_does_not_mind_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -155,6 +163,7 @@ fn a_snapshot_goes_from_node_to_node_and_a_restart_of_the_receiver_does_not_begi
                 resumed_at.push(offset);
             }
             if offset >= until {
+                wait_for_bytes(directories[1].path(), receiving.verified().bytes);
                 break None;
             }
             assert!(sending.ask(&mut sender_vault, offset, 50_000));

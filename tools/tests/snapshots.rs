@@ -249,4 +249,8 @@ fn an_import_that_makes_no_sense_is_refused_and_writes_nothing() {
         run(&["snapshot", "import", "--write"], &[&file(directories[0].path(), 100), elsewhere.path()]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(complaint(&refused).contains("another cluster"), "{}", complaint(&refused));
+    let planned = run(&["snapshot", "import"], &[&file(directories[0].path(), 100), elsewhere.path()]);
+    assert_eq!(planned.status.code(), Some(2), "what would be refused is not planned");
+    let planned = run(&["snapshot", "import"], &[&file(directories[0].path(), 300), to]);
+    assert_eq!(planned.status.code(), Some(1), "nor what is damaged");
 }
