@@ -82,6 +82,7 @@ const MAY_BE_UNSAFE: [(&str, &str); 15] = [
     ("storage/examples/group_writes.rs", "the CPU time of a thread"),
     ("storage/src/buffer.rs", "aligned memory"),
     ("storage/src/helper.rs", "the eventfd of a core"),
+    ("storage/src/nvm/mapping.rs", "mapped memory, and the instructions that make it durable"),
     ("storage/src/preparer.rs", "preallocating a file"),
     ("storage/src/uring.rs", "writes that the kernel performs"),
     ("storage/src/wake.rs", "the eventfd of a core"),
