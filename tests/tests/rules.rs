@@ -82,6 +82,7 @@ const MAY_BE_UNSAFE: &[(&str, &str)] = &[
     ("storage/examples/group_writes.rs", "the CPU time of a thread"),
     ("storage/src/buffer.rs", "aligned memory"),
     ("storage/src/helper.rs", "the eventfd of a core"),
+    ("storage/src/nvm/mapping.rs", "mapped memory, and the instructions that make it durable"),
     ("storage/src/preparer.rs", "preallocating a file"),
     ("storage/src/nvm/mapping.rs", "memory mapped from a file, and the processor's stores and flushes"),
     ("storage/src/uring.rs", "writes that the kernel performs"),
