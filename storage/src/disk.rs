@@ -172,6 +172,11 @@ pub trait Disk: Segments {
     /// The device is gone.
     fn poll(&mut self, completions: &mut Vec<Completion>) -> io::Result<()>;
 
+    /// The bytes of all segments that it can ever hold, where that is known.
+    fn capacity_bytes(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Whether a poll would find something, although nothing signals it: ask before parking.
     fn is_ready(&self) -> bool {
         false

@@ -21,9 +21,9 @@ impl<D: Disk> Journal<D> {
         self.statistics.segments
     }
 
-    /// The most that all its segments may take.
+    /// The most that all its segments may take: the bound, or all that the device can hold.
     pub fn bytes_max(&self) -> u64 {
-        self.options.bytes_max
+        self.options.bytes_max.min(self.disk.capacity_bytes())
     }
 
     /// Bytes of all its segments: with blocks, freed and not yet removed, ready for use.
@@ -44,7 +44,7 @@ impl<D: Disk> Journal<D> {
     fn space_left(&self) -> u64 {
         match self.disk.kind() {
             DiskKind::Memory => u64::MAX, // It keeps to a bound by forgetting.
-            _ => self.options.bytes_max.saturating_sub(self.bytes()),
+            _ => self.bytes_max().saturating_sub(self.bytes()),
         }
     }
 

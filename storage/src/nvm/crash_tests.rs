@@ -1,7 +1,7 @@
 //! Every crash of a journal on non-volatile memory that the model can have: at each fence, every set of pending
 //! words; and every flipped bit. What recovery gives is the state before, the state after, or an error.
 
-use annulus_rings::Frame;
+use annulus_rings::{Frame, Lsn};
 
 use super::disk::NvmDisk;
 use super::region::{EXTENTS_OFFSET, Region};
@@ -13,6 +13,7 @@ use crate::journal::Journal;
 use crate::journal_tests::{IDENTITY, append, frame, recover_with};
 use crate::options::JournalOptions;
 use crate::segment::SegmentHeader;
+use crate::truncation_tests;
 
 const SEGMENT_BYTES: u64 = 8 << 10;
 const REGION_BYTES: u64 = EXTENTS_OFFSET + 7 * SEGMENT_BYTES;
@@ -172,6 +173,50 @@ fn every_crash_gives_the_state_before_or_after() {
         });
     }
     assert!(images > 5000 && continued > 300, "{images} images, {continued} continued");
+}
+
+/// Segments are freed, zeroed and used again, several times over.
+#[test]
+#[cfg_attr(miri, ignore = "it recovers whole journals")]
+fn every_crash_of_a_truncated_journal_keeps_what_is_needed() {
+    const KEPT: u64 = 6;
+    let all = frames(150);
+    let shadow = fresh();
+    let (mut journal, _) = recover(&shadow).unwrap();
+    shadow.record();
+    for frame in &all {
+        append(&mut journal, frame);
+        while journal.persisted() < journal.appended() {
+            journal.submit();
+            shadow.mark(journal.poll().unwrap().0);
+        }
+        journal.truncate(Lsn(journal.persisted().0.saturating_sub(KEPT)));
+    }
+    assert!(journal.statistics().segments_removed > 6, "{:?}", journal.statistics());
+    let mut draw = Draw(9);
+    // Of each ten crashes one: there are many, and most are alike.
+    for crash in shadow.crashes().iter().step_by(10) {
+        let whole = crash.image(|_, values| values);
+        each_image(crash, &mut draw, |words| {
+            let looks_flipped = is_first_difference_one_bit(&words, &whole);
+            let region = Region::open(Shadow::of(words), &IDENTITY).unwrap();
+            let disk = NvmDisk::on(region, None).unwrap();
+            let records = match truncation_tests::recover(disk, options()) {
+                Ok((_, records)) => records,
+                Err(RecoverError::Corrupt { .. }) if looks_flipped => return,
+                Err(error) => panic!("{error}"),
+            };
+            let (first, last) = match &records[..] {
+                [] => (1, 0),
+                [(first, _), ..] => (first.0, records[records.len() - 1].0.0),
+            };
+            assert!(first <= crash.mark.saturating_sub(KEPT).max(1), "{first} for {}", crash.mark);
+            assert!(last >= crash.mark, "{last} for {}", crash.mark);
+            for (lsn, frame) in &records {
+                assert_eq!(frame.as_bytes(), all[lsn.0 as usize - 1].as_bytes());
+            }
+        });
+    }
 }
 
 fn is_first_difference_one_bit(words: &[u64], whole: &[u64]) -> bool {

@@ -180,7 +180,7 @@ impl<M: Medium> NvmDisk<M> {
 
     /// Frees the extent of a segment, durably. It is zeroed when it is needed again. A segment that is not there is
     /// freed already.
-    pub fn free(&mut self, segment: SegmentId) {
+    pub(crate) fn free(&mut self, segment: SegmentId) {
         if self.region.table.extents.remove(segment).is_some() {
             self.region.commit();
         }
@@ -286,6 +286,11 @@ impl<M: Medium> Disk for NvmDisk<M> {
     fn remove(&mut self, segment: SegmentId) {
         self.free(segment);
         self.completions.push(Completion::Removed { segment, result: Ok(()) });
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        let bad: u64 = self.bad.iter().map(|range| range.end - range.start).sum();
+        self.region.medium.bytes() - EXTENTS_OFFSET - bad
     }
 
     fn write(&mut self, token: u64, at: Position, buffer: AlignedBuffer, bytes: usize) {

@@ -275,11 +275,8 @@ impl Vault for SimulatedVault {
     fn list(&mut self) -> io::Result<Vec<VaultFile>> {
         let store = &mut *self.0.borrow_mut();
         store.sync_names();
-        let file = |(&(name, state), file): (&Key, &File)| VaultFile {
-            name,
-            state,
-            bytes: file.bytes.len() as u64,
-        };
+        let file =
+            |(&(name, state), file): (&Key, &File)| VaultFile { name, state, bytes: file.bytes.len() as u64 };
         Ok(store.files.iter().map(file).collect())
     }
 
