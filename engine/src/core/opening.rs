@@ -163,7 +163,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             timers: Timers::default(),
             retrievals: Retrievals::default(),
             snapshots,
-            truncation: Truncation::default(),
+            truncation: Truncation::at_start(),
             events: Vec::new(),
             replies: Replies::default(),
             query_reply: Vec::new(),
