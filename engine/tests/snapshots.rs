@@ -187,6 +187,23 @@ fn a_damaged_snapshot_falls_back_to_the_one_before_and_never_over_a_gap() {
     assert!(matches!(node.ring.propose(b"and on").wait(), Outcome::Committed { .. } | Outcome::Rejected(_)));
 }
 
+/// A machine that was given the first half of a damaged snapshot must not execute the journal on top of it.
+#[test]
+fn a_damaged_snapshot_is_no_loss_while_the_journal_is_whole() {
+    let mut cluster = Cluster::start_with(FILES, 1, |builder| builder);
+    let all = commands(0..10);
+    cluster.commit_all(&all);
+    let ring = &cluster.nodes[0].as_ref().unwrap().ring;
+    ring.snapshot();
+    wait_until("it is taken", || ring.status().snapshot > Slot(0));
+    cluster.stop_node(0);
+    let snapshots = files(&cluster.path().join("node-0"), "snapshot");
+    snapshots.iter().for_each(|path| damage(path));
+    assert_eq!(snapshots.len(), 1);
+    cluster.start_node(0, None);
+    cluster.expect_log(0, &all);
+}
+
 #[test]
 fn a_machine_without_snapshots_keeps_its_whole_journal_and_is_told_when_it_is_full() {
     // A bound of five segments: 40 MB.

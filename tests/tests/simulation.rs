@@ -1,6 +1,6 @@
 //! Seeded histories of whole clusters on simulated devices, against G1–G5, G7, G10 (by slots, and of registers
-//! from calls and answers alone), G11, G12, L2–L5, L7, A2–A4, A10,
-//! P1, P7, P8, T2 and every contract of the engine.
+//! from calls and answers alone), G6, G11, G12, L2–L5, L7, A2–A4, A10,
+//! P1, P7, P8, T1–T3, T6 and every contract of the engine.
 //!
 //! `cargo run --release -p annulus-tests --bin simulate` plays more of them.
 
@@ -62,9 +62,16 @@ fn clusters_agree_through_every_accident_and_serve_after_it() {
         "disks replaced by empty ones",
         "disks replaced by old copies",
         "stops of disks that had forgotten",
+        "vault write errors",
+        "vault read errors",
+        "no space for snapshots",
+        "rot of snapshots",
+        "snapshots on request",
+        "snapshots held off",
     ];
     let missing = common.iter().find(|class| !total.faults.contains_key(*class));
     assert!(total.seeds < 50 || missing.is_none(), "accidents must happen, and these did not: {missing:?}");
+    assert!(total.seeds < 50 || total.published > 500 && total.restored > 100, "snapshots are taken and used");
     if total.seeds >= SEEDS_TO_COVER {
         is_covered(&total);
     }

@@ -128,8 +128,9 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         }
         let mut work = 0;
         while let Some(index) = self.timers.expired(now) {
-            if self.replicas[index].is_reloading() {
-                // It leads nobody before it has its state; the end of the reload wakes it.
+            if self.snapshots.reloads(index) {
+                // It leads nobody before it has its state; the end of the reload wakes it. When that has failed, it
+                // goes on asking its peers.
                 self.timers.schedule(index, now + self.options.ring.election_timeout);
             } else if self.replicas[index].deadline() <= now {
                 self.step(index, now, Input::Tick);

@@ -142,7 +142,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             timers: Timers::default(),
             retrievals: Retrievals::default(),
             snapshots,
-            truncation: Truncation::default(),
+            truncation: Truncation::at_start(),
             scrubbing: Scrubbing::default(),
             events: Vec::new(),
             replies: Replies::default(),

@@ -211,6 +211,11 @@ impl Replica {
         self.waiting.is_some()
     }
 
+    /// Whether the state machine has a part of a snapshot, and waits for a whole one.
+    pub(crate) fn is_torn(&self) -> bool {
+        !self.executor.is_whole()
+    }
+
     /// A chosen slot waits until the state is replaced.
     pub(crate) fn wait_for_reload(&mut self, slot: Slot, frame: Frame) {
         self.waiting.get_or_insert_default().push((slot, frame));

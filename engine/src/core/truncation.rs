@@ -24,7 +24,6 @@ const CARRIED_BYTES_MAX: usize = 4 << 20;
 const HELPED_MAX: usize = 256;
 
 /// When the journal was looked at last, and when it is looked at again.
-#[derive(Default)]
 pub(crate) struct Truncation {
     /// Segments that the journal had entered by then.
     segments: u64,
@@ -35,6 +34,11 @@ pub(crate) struct Truncation {
 }
 
 impl Truncation {
+    /// Of a journal that was read back: it is looked at once. It may be so full that nothing else would happen.
+    pub(crate) fn at_start() -> Truncation {
+        Truncation { segments: 0, awaited: (Lsn(0), Lsn(0)), has_offers: true }
+    }
+
     /// Somebody needs less of the journal once `lsn` is durable.
     fn awaits(&mut self, lsn: Lsn) {
         self.awaited = (if self.awaited.0 == Lsn(0) { lsn } else { self.awaited.0 }, lsn);

@@ -22,10 +22,13 @@ pub(super) enum Accident {
     UnreadableSectors,
     Wipe,
     OldCopy,
+    SnapshotRot,
+    SnapshotRequest,
+    SnapshotHold,
 }
 
 impl Accident {
-    pub(super) const ALL: [Accident; 15] = [
+    pub(super) const ALL: [Accident; 18] = [
         Accident::Kill,
         Accident::Storm,
         Accident::PowerFailure,
@@ -41,6 +44,9 @@ impl Accident {
         Accident::UnreadableSectors,
         Accident::Wipe,
         Accident::OldCopy,
+        Accident::SnapshotRot,
+        Accident::SnapshotRequest,
+        Accident::SnapshotHold,
     ];
 
     /// The mean interval in a plan; zero for never.
@@ -61,6 +67,9 @@ impl Accident {
             Accident::UnreadableSectors => plan.disk.unreadable_interval,
             Accident::Wipe => plan.disk.wipe_interval,
             Accident::OldCopy => plan.disk.copy_interval,
+            Accident::SnapshotRot => plan.saving.accidents.rot_interval,
+            Accident::SnapshotRequest => plan.saving.accidents.request_interval,
+            Accident::SnapshotHold => plan.saving.accidents.hold_interval,
         }
     }
 
@@ -82,6 +91,9 @@ impl Accident {
             Accident::UnreadableSectors => "unreadable sectors",
             Accident::Wipe => "disks replaced by empty ones",
             Accident::OldCopy => "disks replaced by old copies",
+            Accident::SnapshotRot => "rot of snapshots",
+            Accident::SnapshotRequest => "snapshots on request",
+            Accident::SnapshotHold => "snapshots held off",
         }
     }
 }

@@ -36,6 +36,16 @@ const CLASSES: &[Class] = &[
     Class { name: "unreadable sectors", forget: |plan| plan.disk.unreadable_interval = Duration::ZERO },
     Class { name: "disks replaced by empty ones", forget: |plan| plan.disk.wipe_interval = Duration::ZERO },
     Class { name: "disks replaced by old copies", forget: |plan| plan.disk.copy_interval = Duration::ZERO },
+    // Snapshots.
+    Class { name: "vault write errors", forget: |plan| plan.saving.accidents.write_error_permyriad = 0 },
+    Class { name: "vault read errors", forget: |plan| plan.saving.accidents.read_error_permyriad = 0 },
+    Class { name: "no space for snapshots", forget: |plan| plan.saving.accidents.full_permille = 0 },
+    Class { name: "rot of snapshots", forget: |plan| plan.saving.accidents.rot_interval = Duration::ZERO },
+    Class {
+        name: "snapshots on request",
+        forget: |plan| plan.saving.accidents.request_interval = Duration::ZERO,
+    },
+    Class { name: "snapshots held off", forget: |plan| plan.saving.accidents.hold_interval = Duration::ZERO },
     // Processes and clocks.
     Class { name: "crashes at start", forget: |plan| plan.process.start_fuse_permille = 0 },
     Class { name: "restart storms", forget: |plan| plan.process.storm_interval = Duration::ZERO },

@@ -11,6 +11,10 @@
 //! one that starts over damage to what was durable, writes it again or erases it (A10). In most seeds only a
 //! minority of disks is ever harmed; in some it may be all, and then the cluster may stop, but never disagree.
 //!
+//! In most seeds rings are saved to a simulated vault, and their journals cut below; in some of them space is so
+//! short that journals fill. What a vault publishes and a state machine takes must be the state of what is chosen
+//! (G6); what is freed must be covered by it (T1); a cluster that nobody asks anything comes to rest (G12).
+//!
 //! An observer who sees every frame, record, execution and answer judges each of them: see
 //! [`Oracle`](crate::world::Oracle) and the ledger of clients' commands. In some seeds clients use
 //! registers, and what they saw is judged by itself: see [`linearizability`](crate::linearizability).
@@ -47,7 +51,7 @@ pub use coverage::{Coverage, State};
 pub use failure::{Failure, play, play_reduced};
 pub use plan::{DiskPlan, LoadPlan, NetworkPlan, Plan, ProcessPlan, RegisterPlan};
 pub use reduction::Reduction;
-pub use saving::SavingPlan;
+pub use saving::{SavingAccidents, SavingPlan};
 pub use shrink::{Extent, shrink};
 pub use simulation::Simulation;
 pub use summary::{Registers, Summary};

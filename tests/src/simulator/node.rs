@@ -109,6 +109,7 @@ impl Node {
         self.fuse.replace();
         fuse.inspect(|outputs| self.fuse.light(*outputs));
         self.disk.starting();
+        self.vault.starting();
         let whose = (self.id, self.rings.clone());
         let random = Random::new(self.random.number());
         let clients = Clients::new(&self.scene, plan, random, &self.fuse, switch, whose);
@@ -146,15 +147,34 @@ impl Node {
     fn judge_failure(&self, why: String) -> Started {
         if self.fuse.is_burnt() {
             Started::Killed
-        } else if self.disk.has_passing_trouble() {
+        } else if self.disk.has_passing_trouble() || self.vault.has_passing_trouble() {
             Started::Hindered(why)
         } else {
-            if !self.disk.is_damaged() {
+            if !self.disk.is_damaged() && !self.vault.is_damaged() {
                 let what = format!("{:?} does not start from a sound disk: {why}", self.id);
                 self.scene.borrow_mut().judge(Err(Violation { rule: "G11", what }));
             }
             Started::Refused(why)
         }
+    }
+
+    /// Whether something durable was ever harmed.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.disk.is_damaged() || self.vault.was_harmed()
+    }
+
+    /// Asks for a snapshot; false while it is down.
+    pub(super) fn request_snapshot(&mut self, ring: RingId) -> bool {
+        let now = self.clock.now();
+        self.core.as_mut().map(|core| core.ask_for_snapshot(ring, now)).is_some()
+    }
+
+    /// Holds snapshots off, or lets them be taken again; false while it is down.
+    pub(super) fn hold_snapshots(&mut self, is_held: bool) -> bool {
+        let now = self.clock.now();
+        let Some(core) = &mut self.core else { return false };
+        self.rings.iter().for_each(|ring| core.hold_snapshots(*ring, is_held, now));
+        true
     }
 
     /// Copies its disk, snapshots and all.

@@ -169,16 +169,16 @@ pub struct ProcessPlan {
 }
 
 /// Absent from about half of the seeds.
-fn some<T: Copy + Default>(random: &mut Random, choices: &[T]) -> T {
+pub(super) fn some<T: Copy + Default>(random: &mut Random, choices: &[T]) -> T {
     if random.permille(500) { T::default() } else { random.pick(choices) }
 }
 
 /// Absent from most seeds: what it does cannot be undone.
-fn rare<T: Copy + Default>(random: &mut Random, choices: &[T]) -> T {
+pub(super) fn rare<T: Copy + Default>(random: &mut Random, choices: &[T]) -> T {
     if random.permille(850) { T::default() } else { random.pick(choices) }
 }
 
-const fn ms(milliseconds: u64) -> Duration {
+pub(super) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
@@ -234,7 +234,7 @@ impl Plan {
     /// The same number of accidents and commands in a longer time, with quiet between them.
     fn stretched(mut self, pace: u32) -> Plan {
         self.duration *= pace;
-        let Plan { load, network, disk, process, .. } = &mut self;
+        let Plan { load, network, disk, process, saving, .. } = &mut self;
         let intervals = [
             &mut load.interval,
             &mut network.reset_interval,
@@ -253,7 +253,7 @@ impl Plan {
             &mut process.pause_interval,
             &mut process.jump_interval,
         ];
-        for interval in intervals {
+        for interval in intervals.into_iter().chain(saving.intervals()) {
             *interval *= pace;
         }
         self
@@ -362,6 +362,7 @@ impl Plan {
         let calm = self.election_timeout / 20;
         healed.network.delay_max = self.network.delay_max.min(calm);
         healed.disk.latency_max = self.disk.latency_max.min(calm);
+        healed.saving.latency_max = self.saving.latency_max.min(calm);
         healed
     }
 }

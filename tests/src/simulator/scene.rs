@@ -40,6 +40,11 @@ pub(super) struct Scene {
     is_traced: bool,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) frames: u64,
+    /// Records handed to disks.
+    pub(super) records: u64,
+    /// Snapshots that became durable, and that state machines took.
+    pub(super) published: u64,
+    pub(super) restored: u64,
     pub(super) queries: u64,
     pub(super) coverage: Coverage,
     pub(super) identities: Identities,
@@ -131,6 +136,9 @@ impl Scene {
             is_traced,
             faults: BTreeMap::new(),
             frames: 0,
+            records: 0,
+            published: 0,
+            restored: 0,
             queries: 0,
             coverage: Coverage::default(),
             identities: Identities::default(),
@@ -189,6 +197,7 @@ impl Scene {
 
     /// A record is handed to a disk.
     pub(super) fn appended(&mut self, node: NodeId, lsn: Lsn, frame: &Frame) {
+        self.records += 1;
         self.learn_value(frame);
         self.happen(frame.ring(), Happening::Appended { node, lsn, frame: frame.clone() });
     }
@@ -301,6 +310,7 @@ impl Scene {
 
     /// A replica restored a snapshot: its state must be the one after so many slots (G6).
     pub(super) fn restored(&mut self, ring: RingId, node: NodeId, slots: u64, state: u64, is_whole: bool) {
+        self.restored += 1;
         self.fold(slots, state);
         let verdict = self.ledger.query(ring, node, slots, state);
         self.judge(verdict.map_err(|Violation { what, .. }| Violation { rule: "G6", what }));
@@ -315,7 +325,8 @@ impl Scene {
     }
 
     /// A snapshot is durable under its name.
-    pub(super) fn published(&mut self, ring: RingId, node: NodeId, slot: Slot) {
+    pub(super) fn is_published(&mut self, ring: RingId, node: NodeId, slot: Slot) {
+        self.published += 1;
         self.happen_of(ring, slot, |state| Happening::Published { node, state });
     }
 

@@ -51,6 +51,8 @@ enum Due {
     Mend,
     /// What every disk holds is looked at.
     Inspection,
+    /// Snapshots may be taken again.
+    Release(usize),
 }
 
 /// One seed's history.
@@ -158,6 +160,7 @@ impl Simulation {
         self.heal();
         self.serve()?;
         self.agree()?;
+        self.rest()?;
         let registers = self.scene.borrow().ledger.judge_registers()?;
         Ok(self.summary(registers))
     }
@@ -172,6 +175,8 @@ impl Simulation {
             simulated: self.truth.now().since(Time(0)),
             turns: self.turns,
             frames: scene.frames,
+            published: scene.published,
+            restored: scene.restored,
             chosen: rings.iter().map(|ring| scene.chosen_count(*ring)).sum(),
             ballots_led: scene.ballots_led(),
             committed: ended(|end| matches!(end, End::Committed(_))),
@@ -224,13 +229,14 @@ impl Simulation {
             }
             Due::Mend => self.mend(),
             Due::Inspection => self.inspect(),
+            Due::Release(index) => self.release(index),
         }
     }
 
     /// Whatever the disks hold by now, every chosen value must be found on any quorum of the sound
     /// ones (G7).
     fn inspect(&mut self) {
-        let sound = self.nodes.iter().filter(|node| !node.disk.is_damaged());
+        let sound = self.nodes.iter().filter(|node| !node.is_damaged());
         let sound: Vec<NodeId> = sound.map(|node| node.id).collect();
         self.scene.borrow_mut().recoverable(&sound);
     }
@@ -306,7 +312,7 @@ impl Simulation {
                 if !why.contains(FORGOTTEN) {
                     return self.crash(index, "stops of broken journals", false);
                 }
-                let verdict = Identities::stopped(id, self.nodes[index].disk.is_damaged());
+                let verdict = Identities::stopped(id, self.nodes[index].is_damaged());
                 self.scene.borrow_mut().judge(verdict);
                 self.crash(index, "stops of disks that had forgotten", false);
                 self.nodes[index].refusal = Some(why);

@@ -19,6 +19,10 @@ pub struct Summary {
     pub turns: u64,
     /// Frames sent.
     pub frames: u64,
+    /// Snapshots that became durable.
+    pub published: u64,
+    /// Snapshots that state machines took.
+    pub restored: u64,
     /// Slots chosen.
     pub chosen: u64,
     /// Ballots that had a leader.
@@ -73,6 +77,8 @@ impl Summary {
         self.simulated += other.simulated;
         self.turns += other.turns;
         self.frames += other.frames;
+        self.published += other.published;
+        self.restored += other.restored;
         self.chosen += other.chosen;
         self.ballots_led += other.ballots_led;
         self.committed += other.committed;
@@ -98,6 +104,7 @@ impl fmt::Display for Summary {
             "{} slots chosen, {} ballots led, {} frames",
             self.chosen, self.ballots_led, self.frames
         )?;
+        writeln!(f, "snapshots: {} published, {} restored", self.published, self.restored)?;
         let Summary { committed, rejected, unknown, .. } = self;
         writeln!(f, "commands: {committed} committed, {rejected} rejected, {unknown} unknown")?;
         let Registers { judged, not_judged, calls } = self.registers;

@@ -1,6 +1,7 @@
 //! The snapshots of one node: files that outlive its processes, and of which a crash leaves what was durable.
 
 mod file;
+mod harm;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,6 +16,7 @@ use annulus_storage::{
 };
 
 use self::file::{File, Name};
+use self::harm::Errors;
 use super::clock::TrueTime;
 use super::disk::SLOWNESS;
 use super::fuse::Fuse;
@@ -39,6 +41,7 @@ struct Store {
     fuse: Fuse,
     latencies: Random,
     tears: Random,
+    errors: Errors,
     latency_max: Duration,
     slow_until: Time,
     /// Published snapshots of one ring, at the most: those that are kept, a new one, and one for each peer that
@@ -51,12 +54,16 @@ struct Store {
     queue: VecDeque<Queued>,
     /// Files that nobody could remove in time.
     leftovers: usize,
+    /// Bits of some file flipped, and of a published one.
+    was_harmed: bool,
+    is_damaged: bool,
 }
 
 struct Queued {
     due: Time,
     token: u64,
     operation: VaultOperation,
+    error: Option<io::ErrorKind>,
 }
 
 impl SimulatedVault {
@@ -74,19 +81,24 @@ impl SimulatedVault {
             fuse: fuse.clone(),
             latencies: random("latencies"),
             tears: random("torn writes"),
-            latency_max: plan.disk.latency_max,
+            errors: Errors::of(plan, node),
+            latency_max: plan.saving.latency_max,
             slow_until: Time(0),
             published_max: plan.saving.kept + 1 + usize::from(plan.nodes - 1),
             files: BTreeMap::new(),
             removed: BTreeMap::new(),
             queue: VecDeque::new(),
             leftovers: 0,
+            was_harmed: false,
+            is_damaged: false,
         })))
     }
 
     /// Another plan from now on.
     pub(super) fn replan(&self, plan: &Plan) {
-        self.0.borrow_mut().latency_max = plan.disk.latency_max;
+        let store = &mut *self.0.borrow_mut();
+        store.latency_max = plan.saving.latency_max;
+        store.errors.replan(&plan.saving.accidents);
     }
 
     /// Everything takes longer until then.
@@ -126,6 +138,7 @@ impl SimulatedVault {
         let store = &mut *self.0.borrow_mut();
         store.files = copy.0;
         store.removed.clear();
+        store.leftovers += store.files.len();
     }
 }
 
@@ -140,7 +153,9 @@ impl Store {
         let before = self.queue.back().map_or(Time(0), |queued| queued.due);
         let latency = self.latencies.duration(self.latency_max);
         let latency = if self.truth.now() < self.slow_until { latency * SLOWNESS } else { latency };
-        self.queue.push_back(Queued { due: self.truth.now().max(before) + latency, token, operation });
+        let error = self.draw_error(&operation);
+        let due = self.truth.now().max(before) + latency;
+        self.queue.push_back(Queued { due, token, operation, error });
     }
 
     fn perform(&mut self, operation: VaultOperation) -> io::Result<VaultAnswer> {
@@ -186,6 +201,7 @@ impl Store {
         if file.name == Name::Sure {
             file.name = Name::Renamed;
         }
+        self.is_damaged |= file.is_rotten;
         self.files.insert((name, VaultState::Published), file);
         Ok(())
     }
@@ -196,7 +212,7 @@ impl Store {
         for (&(name, state), file) in &mut self.files {
             let was_sure = std::mem::replace(&mut file.name, Name::Sure) == Name::Sure;
             if state == VaultState::Published && !was_sure {
-                self.scene.borrow_mut().published(name.ring, self.node, name.slot);
+                self.scene.borrow_mut().is_published(name.ring, self.node, name.slot);
             }
         }
     }
@@ -216,7 +232,10 @@ impl Store {
     fn abandon(&mut self) {
         let now = self.truth.now();
         while let Some(queued) = self.queue.pop_front_if(|queued| queued.due <= now) {
-            let _ = self.perform(queued.operation);
+            let _ = match queued.error {
+                Some(kind) => self.fail(queued.operation, kind),
+                None => self.perform(queued.operation),
+            };
         }
         if let Some(Queued { operation, .. }) = self.queue.pop_front()
             && self.tears.permille(500)
@@ -227,7 +246,7 @@ impl Store {
         self.queue.clear();
     }
 
-    /// An operation was under way when the process ended.
+    /// An operation was under way when the process ended, or failed.
     fn break_off(&mut self, operation: VaultOperation) {
         match operation {
             VaultOperation::Write { name, offset, mut bytes } => {
@@ -236,7 +255,11 @@ impl Store {
                     file.write(offset, &bytes);
                 }
             }
-            VaultOperation::Publish { name } => drop(self.rename(name)),
+            VaultOperation::Publish { name } => {
+                self.leftovers += 1;
+                drop(self.rename(name));
+            }
+            VaultOperation::Sync { .. } => {}
             other => drop(self.perform(other)),
         }
     }
@@ -251,22 +274,14 @@ impl Store {
         }
         for (key, mut file) in std::mem::take(&mut self.files) {
             file.lose_power(random);
-            let key = match std::mem::replace(&mut file.name, Name::Sure) {
+            let key = match file.name {
                 Name::New if random.permille(500) => continue,
                 Name::Renamed if random.permille(500) => (key.0, VaultState::Partial),
                 _ => key,
             };
             self.files.insert(key, file);
         }
-        let published: Vec<SnapshotName> = self.published().collect();
-        for name in published {
-            self.scene.borrow_mut().published(name.ring, self.node, name.slot);
-        }
-    }
-
-    fn published(&self) -> impl Iterator<Item = SnapshotName> {
-        let published = self.files.keys().filter(|(_, state)| *state == VaultState::Published);
-        published.map(|(name, _)| *name)
+        self.sync_names();
     }
 }
 
@@ -288,6 +303,7 @@ impl Vault for SimulatedVault {
         buffer: &mut [u8],
     ) -> io::Result<usize> {
         let store = &mut *self.0.borrow_mut();
+        store.read_error_at_start()?;
         let read = store.file(name, state)?.read(offset, buffer.len());
         buffer[..read.len()].copy_from_slice(read);
         Ok(read.len())
@@ -301,12 +317,87 @@ impl Vault for SimulatedVault {
         let store = &mut *self.0.borrow_mut();
         let now = store.truth.now();
         while let Some(queued) = store.queue.pop_front_if(|queued| queued.due <= now) {
-            let result = store.perform(queued.operation);
+            let result = match queued.error {
+                Some(kind) => store.fail(queued.operation, kind),
+                None => store.perform(queued.operation),
+            };
             completions.push(VaultCompletion { token: queued.token, result });
         }
     }
 
     fn register_wake(&mut self, _eventfd: RawFd) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use annulus_rings::Slot;
+
+    use super::*;
+    use crate::simulator::scene::Scene;
+
+    const NAME: SnapshotName = SnapshotName { ring: RingId(1), slot: Slot(0) };
+
+    fn vault(seed: u64) -> SimulatedVault {
+        let mut plan = Plan::draw(seed).healed();
+        plan.saving.latency_max = Duration::ZERO;
+        let truth = TrueTime::default();
+        let scene: Shared = Rc::new(RefCell::new(Scene::new(&plan, &truth, false)));
+        SimulatedVault::new(&scene, &truth, (NodeId(1), &Fuse::default()), &plan)
+    }
+
+    /// What is there after a power failure in the middle of the last of these operations.
+    fn left(seed: u64, operations: Vec<VaultOperation>) -> Vec<VaultFile> {
+        let mut vault = vault(seed);
+        let last = operations.len() - 1;
+        for (index, operation) in operations.into_iter().enumerate() {
+            vault.0.borrow_mut().latency_max = Duration::from_secs((index == last).into());
+            vault.submit(0, operation);
+            vault.poll(&mut Vec::new());
+        }
+        vault.abandon();
+        vault.lose_power();
+        vault.list().unwrap()
+    }
+
+    fn written() -> Vec<VaultOperation> {
+        vec![
+            VaultOperation::Begin { name: NAME, bytes: 0 },
+            VaultOperation::Write { name: NAME, offset: 0, bytes: vec![7; 3000] },
+            VaultOperation::Sync { name: NAME },
+        ]
+    }
+
+    #[test]
+    fn a_crash_while_a_snapshot_is_published_leaves_it_under_either_name() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 1..100 {
+            let mut operations = written();
+            operations.push(VaultOperation::Publish { name: NAME });
+            let files = left(seed, operations);
+            assert!(files.iter().all(|file| file.bytes == 3000 || file.state == VaultState::Partial));
+            seen.insert(files.first().map(|file| file.state));
+        }
+        assert_eq!(seen.len(), 3, "published, partial, or never named durably: {seen:?}");
+    }
+
+    #[test]
+    fn what_is_published_stays_and_what_is_removed_may_come_back() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 1..100 {
+            let mut operations = written();
+            operations.push(VaultOperation::Publish { name: NAME });
+            operations.push(VaultOperation::Sync { name: NAME });
+            let files = left(seed, operations);
+            assert!(files.len() == 1 && files[0].state == VaultState::Published && files[0].bytes == 3000);
+            let mut operations = written();
+            operations.push(VaultOperation::Publish { name: NAME });
+            operations.push(VaultOperation::Remove { name: NAME, state: VaultState::Published });
+            seen.insert(left(seed, operations).len());
+        }
+        assert_eq!(seen.len(), 2);
     }
 }

@@ -125,6 +125,11 @@ impl Snapshots {
             || self.reloading.as_ref().is_some_and(Reloading::is_ready)
     }
 
+    /// Whether the state of the ring at `index` is being replaced at the moment.
+    pub(crate) fn reloads(&self, index: usize) -> bool {
+        self.reloading.as_ref().is_some_and(|reloading| reloading.is_of(index))
+    }
+
     /// The oldest snapshot of a ring that a peer fetches.
     pub(crate) fn oldest_lent(&self, ring: RingId) -> Option<Slot> {
         self.loans.oldest(ring)

@@ -47,6 +47,10 @@ impl Reloading {
         self.awaits_vault = false;
     }
 
+    pub(super) fn is_of(&self, index: usize) -> bool {
+        self.index == index
+    }
+
     /// Whether the next turn can go on.
     pub(super) fn is_ready(&self) -> bool {
         !self.awaits_vault
@@ -88,7 +92,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             match self.reload_part() {
                 Ok(false) => {}
                 Ok(true) => self.reloaded(index, now),
-                Err(Obstacle::File(error)) => self.reload_failed(&error),
+                Err(Obstacle::File(error)) => self.reload_failed(&error, now),
                 Err(Obstacle::Machine(failure)) => {
                     let ring = self.replicas[index].id();
                     tracing::error!(%ring, %failure, "its state machine takes no snapshot: this core stops");
@@ -146,12 +150,20 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         self.installed(index);
     }
 
-    /// The file is damaged after all: the ring finds another, and waits until then.
-    fn reload_failed(&mut self, error: &SnapshotError) {
+    /// The file cannot be read after all: the ring finds another. A state machine that was given a part of it waits
+    /// until then; one that was given nothing goes on as it is.
+    fn reload_failed(&mut self, error: &SnapshotError, now: Time) {
         reach!(RELOAD_FAILED);
-        let Some(Reloading { name, .. }) = self.snapshots.reloading.take() else { return };
+        let Some(Reloading { index, name, .. }) = self.snapshots.reloading.take() else { return };
         tracing::error!(ring = %name.ring, slot = name.slot.0, %error, "a snapshot was damaged since it was verified");
         self.snapshots.shelf.release(name);
         self.snapshots.shelf.found_damaged(name);
+        if self.replicas[index].is_torn() {
+            return;
+        }
+        for (slot, frame) in self.replicas[index].end_reload() {
+            self.execute_slot(index, slot, &frame);
+            self.step(index, now, Input::Executed(slot));
+        }
     }
 }

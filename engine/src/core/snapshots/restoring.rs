@@ -23,6 +23,18 @@ pub enum RestoreMachineError {
         /// What the machine said.
         failure: RestoreFailure,
     },
+    /// No snapshot is sound, and the state machine was given parts of them.
+    #[error(
+        "ring {ring} cannot be restored: it needs a snapshot that is missing or damaged. The last one tried is that of slot {slot}: {error}. Put one back, or repair this node from its peers"
+    )]
+    NoneSound {
+        /// The ring.
+        ring: RingId,
+        /// The first slot that the last one does not cover.
+        slot: Slot,
+        /// What is wrong with it.
+        error: SnapshotError,
+    },
     /// The snapshot that was verified at start cannot be read any more.
     #[error("the snapshot of ring {ring} for slot {slot} cannot be read any more: {error}")]
     Lost {
@@ -57,12 +69,22 @@ impl Snapshots {
         executor: &mut Executor,
     ) -> Result<Slot, RestoreMachineError> {
         let ring = options.ring;
-        for name in self.newest_first(ring) {
-            match self.read_into(name, executor) {
-                Ok(()) => return Ok(name.slot),
-                Err(Obstacle::File(error)) => self.refuse(name, &error),
+        let mut names = self.newest_first(ring).into_iter().peekable();
+        while let Some(name) = names.next() {
+            let slot = name.slot;
+            // Behind the last one only the journal is left, and that needs a machine which was given nothing yet.
+            let is_last = names.peek().is_none() && executor.is_whole();
+            let sound = if is_last { self.check(name) } else { Ok(()) };
+            match sound.and_then(|()| self.read_into(name, executor)) {
+                Ok(()) => return Ok(slot),
                 Err(Obstacle::Machine(failure)) => {
-                    return Err(RestoreMachineError::Machine { ring, slot: name.slot, failure });
+                    return Err(RestoreMachineError::Machine { ring, slot, failure });
+                }
+                Err(Obstacle::File(error)) => {
+                    self.refuse(name, &error);
+                    if names.peek().is_none() && !executor.is_whole() {
+                        return Err(RestoreMachineError::NoneSound { ring, slot, error });
+                    }
                 }
             }
         }
@@ -72,8 +94,8 @@ impl Snapshots {
     /// At start, may block: the first slot that the newest sound snapshot of the ring does not cover.
     pub(crate) fn verify(&mut self, options: &RingOptions) -> Slot {
         for name in self.newest_first(options.ring) {
-            match self.read(name, |_, _| Ok::<(), Obstacle>(())) {
-                Ok(_) => return name.slot,
+            match self.check(name) {
+                Ok(()) => return name.slot,
                 Err(Obstacle::File(error)) => self.refuse(name, &error),
                 Err(Obstacle::Machine(_)) => {}
             }
@@ -106,6 +128,11 @@ impl Snapshots {
         reach!(OLDER_SNAPSHOT_TRIED);
         tracing::error!(ring = %name.ring, slot = name.slot.0, %error, "a snapshot is damaged: an older one is tried");
         self.shelf.found_damaged(name);
+    }
+
+    /// Reads a snapshot from front to back for nothing but its soundness.
+    fn check(&mut self, name: SnapshotName) -> Result<(), Obstacle> {
+        self.read(name, |_, _| Ok(())).map(drop)
     }
 
     fn read_into(&mut self, name: SnapshotName, executor: &mut Executor) -> Result<(), Obstacle> {

@@ -146,7 +146,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     }
 
     /// Somebody asks for a snapshot of a ring.
-    pub(in super::super) fn ask_for_snapshot(&mut self, ring: RingId, now: Time) {
+    pub fn ask_for_snapshot(&mut self, ring: RingId, now: Time) {
         if let Some(index) = self.replicas.find(ring) {
             let demand = &mut self.replicas[index].demand;
             demand.ask();
@@ -156,7 +156,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
 
     /// Somebody asks that no snapshot of a ring be taken for now, or that they may be again. One that is being
     /// taken is given up: it may be the reason.
-    pub(in super::super) fn hold_snapshots(&mut self, ring: RingId, is_held: bool, now: Time) {
+    pub fn hold_snapshots(&mut self, ring: RingId, is_held: bool, now: Time) {
         let Some(index) = self.replicas.find(ring) else { return };
         if is_held {
             self.give_up_taking(index);

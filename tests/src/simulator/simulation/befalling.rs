@@ -6,6 +6,7 @@ use annulus_rings::NodeId;
 
 use super::super::accident::Accident;
 use super::super::disk::Harm;
+use super::super::node::Node;
 use super::super::shape::draw_cuts;
 use super::{Due, Simulation};
 use crate::chaos::Random;
@@ -51,6 +52,11 @@ impl Simulation {
             Accident::LostWrite => self.harm(index, Harm::Lost, accident.name(), &mut random),
             Accident::UnreadableSectors => self.harm(index, Harm::Unreadable, accident.name(), &mut random),
             Accident::Wipe | Accident::OldCopy => self.replace_disk(index, accident, &mut random),
+            Accident::SnapshotRot => {
+                self.harm_node(index, accident.name(), &mut random, |node, random| node.vault.rot(random));
+            }
+            Accident::SnapshotRequest => self.request_snapshot(index, &mut random),
+            Accident::SnapshotHold => self.hold_snapshots(index, &mut random),
         }
         self.accidents[class] = random;
     }
@@ -72,9 +78,50 @@ impl Simulation {
         }
     }
 
-    /// Harm to the disk of a node, or of one that is damaged already when no other may be.
+    /// Somebody asks for a snapshot.
+    fn request_snapshot(&mut self, index: usize, random: &mut Random) {
+        let ring = random.pick(&self.plan.ring_ids());
+        let node = &mut self.nodes[index];
+        if node.request_snapshot(ring) {
+            let (id, class) = (node.id, Accident::SnapshotRequest.name());
+            self.scene.borrow_mut().fault(class, || format!("{id:?} is asked for a snapshot of {ring}"));
+            self.wake(index, self.truth.now());
+        }
+    }
+
+    /// Somebody wants no snapshots for a while.
+    fn hold_snapshots(&mut self, index: usize, random: &mut Random) {
+        let node = &mut self.nodes[index];
+        if node.hold_snapshots(true) {
+            let (id, class) = (node.id, Accident::SnapshotHold.name());
+            self.scene.borrow_mut().fault(class, || format!("{id:?} is to take no snapshots"));
+            let lasts = random.duration(self.plan.saving.accidents.hold_interval);
+            self.arrange(lasts, Due::Release(index));
+        }
+    }
+
+    /// Snapshots may be taken again.
+    pub(super) fn release(&mut self, index: usize) {
+        if self.nodes[index].hold_snapshots(false) {
+            self.scene.borrow_mut().note(format!("node {} may take snapshots", index + 1));
+            self.wake(index, self.truth.now());
+        }
+    }
+
+    /// Harm to the disk of a node.
     fn harm(&mut self, index: usize, harm: Harm, class: &'static str, random: &mut Random) {
-        let is_damaged = |index: &usize| self.nodes[*index].disk.is_damaged();
+        self.harm_node(index, class, random, |node, random| node.disk.harm(harm, random));
+    }
+
+    /// Harm to a node, or to one that is damaged already when no other may be.
+    fn harm_node(
+        &mut self,
+        index: usize,
+        class: &'static str,
+        random: &mut Random,
+        harm: impl FnOnce(&Node, &mut Random) -> Option<String>,
+    ) {
+        let is_damaged = |index: &usize| self.nodes[*index].is_damaged();
         let damaged: Vec<usize> = (0..self.nodes.len()).filter(is_damaged).collect();
         let is_over = damaged.len() >= usize::from(self.plan.damaged_max) && !damaged.contains(&index);
         let index = match damaged[..] {
@@ -83,7 +130,7 @@ impl Simulation {
             _ => random.pick(&damaged),
         };
         let node = &self.nodes[index];
-        if let Some(told) = node.disk.harm(harm, random) {
+        if let Some(told) = harm(node, random) {
             self.scene.borrow_mut().fault(class, || format!("{:?}: {told}", node.id));
         }
     }

@@ -27,6 +27,12 @@ use crate::world::Violation;
 const TIMEOUTS_TO_SERVE: u32 = 40;
 /// The same for what does not depend on elections: reading back long journals.
 const TIME_TO_SERVE: Duration = Duration::from_secs(10);
+/// Before a cluster that agrees must be at rest.
+const TIME_TO_REST: Duration = Duration::from_secs(3);
+/// How long it is watched then.
+const REST: Duration = Duration::from_secs(5);
+/// Records that it may write meanwhile, for each ring of each node.
+const RECORDS_AT_REST_MAX: u64 = 50;
 /// Commands of each ring that a healed quorum must commit.
 const PROBES: u64 = 5;
 
@@ -51,8 +57,8 @@ impl Simulation {
         self.mend();
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
         self.random.shuffle(&mut order);
-        order.sort_by_key(|index| self.nodes[*index].disk.is_damaged());
-        let sound = order.iter().filter(|index| !self.nodes[**index].disk.is_damaged()).count();
+        order.sort_by_key(|index| self.nodes[*index].is_damaged());
+        let sound = order.iter().filter(|index| !self.nodes[**index].is_damaged()).count();
         let quorum = self.quorum();
         let is_graph = self.nodes.len() >= 3 && self.random.permille(400);
         // The first start needs more than a quorum, once: see the engine's acquaintances.
@@ -100,7 +106,7 @@ impl Simulation {
                 .filter(|direction| ends.contains(direction))
                 .all(|direction| is_whole(&direction))
         };
-        let is_sound = |index: &usize| !self.nodes[*index].disk.is_damaged();
+        let is_sound = |index: &usize| !self.nodes[*index].is_damaged();
         let sound: Vec<usize> = (0..ids.len()).filter(is_sound).collect();
         let circle = |index| sound.iter().copied().filter(|other| are_linked(index, *other)).collect();
         self.outlook = Outlook::Graph((0..ids.len()).map(circle).collect());
@@ -114,6 +120,7 @@ impl Simulation {
         node.vault.replan(&self.plan);
         node.vault.slow_until(now);
         node.paused_until = now;
+        node.hold_snapshots(false);
         if node.is_up() {
             node.wake = None;
             self.wake(index, now);
@@ -126,7 +133,7 @@ impl Simulation {
     fn give_up(&mut self, index: usize) {
         self.given_up[index] = true;
         let (id, ids) = (self.nodes[index].id, self.plan.node_ids());
-        let manner = self.random.below(4 + 2 * u64::from(self.nodes[index].disk.is_damaged()));
+        let manner = self.random.below(4 + 2 * u64::from(self.nodes[index].is_damaged()));
         for &peer in ids.iter().filter(|peer| **peer != id && manner < 4) {
             self.hub.cut(peer, id, manner != 1);
             self.hub.cut(id, peer, manner != 2);
@@ -213,6 +220,23 @@ impl Simulation {
                 let scene = &mut *self.scene.borrow_mut();
                 scene.ledger.nothing_acknowledged_is_lost(ring, node, executed)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A cluster that nobody asks anything comes to rest: then it writes next to nothing (G12).
+    pub(super) fn rest(&mut self) -> Result<(), Violation> {
+        if self.outlook != Outlook::Quorum {
+            return Ok(()); // Who is cut off in some way may stand for election for ever.
+        }
+        self.play(self.truth.now() + TIME_TO_REST, |_| false)?;
+        let before = self.scene.borrow().records;
+        self.play(self.truth.now() + REST, |_| false)?;
+        let written = self.scene.borrow().records - before;
+        let written_max = RECORDS_AT_REST_MAX * self.nodes.len() as u64 * u64::from(self.plan.rings);
+        if written > written_max {
+            let what = format!("{written} records are written while nobody asks anything, at most {written_max}");
+            return Err(Violation { rule: "G12", what });
         }
         Ok(())
     }

@@ -15,8 +15,8 @@ impl Simulation {
         let replaced: Vec<usize> =
             (0..self.nodes.len()).filter(|index| self.nodes[*index].disks > 1).collect();
         let is_more = !replaced.contains(&index);
-        let damaged = (0..self.nodes.len()).filter(|index| self.nodes[*index].disk.is_damaged()).count();
-        let adds_damage = !self.nodes[index].disk.is_damaged();
+        let damaged = (0..self.nodes.len()).filter(|index| self.nodes[*index].is_damaged()).count();
+        let adds_damage = !self.nodes[index].is_damaged();
         if is_more && replaced.len() >= (self.nodes.len() - 1) / 2
             || adds_damage && damaged >= usize::from(self.plan.damaged_max)
         {

@@ -12,6 +12,8 @@ pub(super) struct File {
     /// What was synced last.
     durable: Vec<u8>,
     pub(super) name: Name,
+    /// Bits of it flipped.
+    pub(super) is_rotten: bool,
 }
 
 /// How sure the name of a file is before the directory is synced.
@@ -47,6 +49,15 @@ impl File {
 
     pub(super) fn sync(&mut self) {
         self.durable.clone_from(&self.bytes);
+    }
+
+    /// A bit flips.
+    pub(super) fn rot(&mut self, random: &mut Random) {
+        let bit = random.below(8 * self.bytes.len() as u64) as usize;
+        for bytes in [&mut self.bytes, &mut self.durable] {
+            bytes.get_mut(bit / 8).into_iter().for_each(|byte| *byte ^= 1 << (bit % 8));
+        }
+        self.is_rotten = true;
     }
 
     /// The power fails: what was written since the last sync is there, or gone, or there in part.
