@@ -16,6 +16,7 @@ use annulus_storage::Disk;
 use annulus_transport::Network;
 
 use super::Core;
+use super::restoring::Restoring;
 use crate::clock::Clock;
 
 /// Bytes that wait for the journal, beyond which idle rings wait with writing theirs down again (M1).
@@ -82,7 +83,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     /// The lowest position that a ring needs.
     fn needed_by_rings(&mut self) -> Lsn {
         let rings = self.replicas.iter_mut().map(|replica| replica.ring.needed());
-        let restoring = self.restoring.values().map(|restoring| restoring.needed());
+        let restoring = self.restoring.values().map(Restoring::needed);
         rings.chain(restoring).min().unwrap_or(Lsn(0)).min(self.journal.appended().next())
     }
 

@@ -18,14 +18,22 @@ pub(crate) struct Demand {
     since: Option<Time>,
     /// Somebody asked for one.
     is_asked: bool,
-    /// Somebody asked that none be taken.
-    is_held: bool,
-    /// The state machine cannot write one.
-    is_unsupported: bool,
+    gate: Gate,
     /// The last one failed: not before.
     retry: Option<Time>,
     /// It stands in the queue.
     pub(super) is_queued: bool,
+}
+
+/// Whether snapshots may be taken.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Gate {
+    #[default]
+    Open,
+    /// Somebody asked that none be taken for now.
+    Held,
+    /// The state machine cannot write one.
+    Closed,
 }
 
 impl Demand {
@@ -44,17 +52,21 @@ impl Demand {
 
     /// Whether snapshots are held off until further notice. What was asked for meanwhile waits.
     pub(crate) fn hold(&mut self, is_held: bool) {
-        self.is_held = is_held;
+        self.gate = match self.gate {
+            Gate::Closed => Gate::Closed,
+            Gate::Open | Gate::Held if is_held => Gate::Held,
+            Gate::Open | Gate::Held => Gate::Open,
+        };
     }
 
     /// The state machine has said that it cannot write one: it is not asked again.
     pub(crate) fn give_up(&mut self) {
-        self.is_unsupported = true;
+        self.gate = Gate::Closed;
     }
 
     /// Whether none can be had of this ring for now.
     pub(crate) fn is_refused(&self) -> bool {
-        self.is_held || self.is_unsupported
+        self.gate != Gate::Open
     }
 
     /// Whether one is due.

@@ -119,7 +119,7 @@ impl Snapshots {
 
     /// Whether the next turn has something to do that nothing else announces.
     pub(crate) fn is_busy(&self) -> bool {
-        let takes = self.taking.as_ref().is_some_and(|taking| taking.wants_records());
+        let takes = self.taking.as_ref().is_some_and(Taking::wants_records);
         takes
             || self.taking.is_none() && !self.queue.is_empty()
             || self.reloading.as_ref().is_some_and(Reloading::is_ready)

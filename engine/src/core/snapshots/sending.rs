@@ -13,7 +13,7 @@ use crate::clock::Clock;
 
 /// A snapshot that a peer fetches is kept so long after it asked last, even when newer ones would take its place:
 /// the peer goes on where it was, however long the link was cut.
-const LENT_FOR: Duration = Duration::from_secs(60);
+const LENT_FOR: Duration = Duration::from_mins(1);
 /// Peers and rings that are served at a time; whoever else asks, asks again.
 const LOANS_MAX: usize = 16;
 
