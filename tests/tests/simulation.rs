@@ -71,7 +71,10 @@ fn clusters_agree_through_every_accident_and_serve_after_it() {
     ];
     let missing = common.iter().find(|class| !total.faults.contains_key(*class));
     assert!(total.seeds < 50 || missing.is_none(), "accidents must happen, and these did not: {missing:?}");
-    assert!(total.seeds < 50 || total.published > 500 && total.restored > 100, "snapshots are taken and used");
+    assert!(
+        total.seeds < 50 || total.published > 500 && total.restored > 100,
+        "snapshots are taken and used"
+    );
     if total.seeds >= SEEDS_TO_COVER {
         is_covered(&total);
     }

@@ -235,7 +235,8 @@ impl Simulation {
         let written = self.scene.borrow().records - before;
         let written_max = RECORDS_AT_REST_MAX * self.nodes.len() as u64 * u64::from(self.plan.rings);
         if written > written_max {
-            let what = format!("{written} records are written while nobody asks anything, at most {written_max}");
+            let what =
+                format!("{written} records are written while nobody asks anything, at most {written_max}");
             return Err(Violation { rule: "G12", what });
         }
         Ok(())

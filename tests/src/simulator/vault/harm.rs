@@ -98,11 +98,7 @@ impl Store {
     }
 
     /// An operation fails: it may have been done in part.
-    pub(super) fn fail(
-        &mut self,
-        operation: VaultOperation,
-        kind: io::ErrorKind,
-    ) -> io::Result<VaultAnswer> {
+    pub(super) fn fail(&mut self, operation: VaultOperation, kind: io::ErrorKind) -> io::Result<VaultAnswer> {
         match operation {
             VaultOperation::Read { .. } => {}
             VaultOperation::Remove { .. } | VaultOperation::Begin { .. } => self.leftovers += 1,
