@@ -59,9 +59,11 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             Kind::SnapshotPiece => return self.piece_received(from, &frame, at),
             _ => {}
         }
-        // Only what is appended needs room; the rest is a header's worth at the most (M1).
-        let is_swamped = self.replicas[index].is_swamped();
-        if matches!(kind, Kind::Accept | Kind::Learn) && (is_swamped || !self.admit(frame.len())) {
+        // Only what is appended needs room (M1): votes and lessons, and what leads to elections, which would else
+        // use up what is spared for truncations.
+        let is_swamped = matches!(kind, Kind::Accept | Kind::Learn) && self.replicas[index].is_swamped();
+        let is_work = matches!(kind, Kind::Accept | Kind::Learn | Kind::Prepare | Kind::PreVoted);
+        if is_swamped || is_work && !self.admit(frame.len()) {
             reach!(FRAME_WITHOUT_ROOM);
             self.statistics.frames_without_room += 1;
             return;
@@ -132,13 +134,22 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
                 // It leads nobody before it has its state; the end of the reload wakes it. When that has failed, it
                 // goes on asking its peers.
                 self.timers.schedule(index, now + self.options.ring.election_timeout);
-            } else if self.replicas[index].deadline() <= now {
+            } else if self.replicas[index].deadline() <= now && !self.must_not_stand(index) {
                 self.step(index, now, Input::Tick);
                 work += 1;
             } else {
-                self.timers.schedule(index, self.replicas[index].deadline());
+                let later = now + self.options.ring.heartbeat_interval;
+                let deadline = self.replicas[index].deadline();
+                self.timers.schedule(index, if deadline <= now { later } else { deadline });
             }
         }
         work
+    }
+
+    /// Whether a ring of this node alone would stand for election without room for it: nobody's answer is needed
+    /// for that, so none can be refused.
+    fn must_not_stand(&self, index: usize) -> bool {
+        let is_alone = self.options.ring.configuration.members().len() == 1;
+        is_alone && !self.replicas[index].is_leader() && !self.journal.has_room(0)
     }
 }

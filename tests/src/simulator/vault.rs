@@ -99,6 +99,9 @@ impl SimulatedVault {
         let store = &mut *self.0.borrow_mut();
         store.latency_max = plan.saving.latency_max;
         store.errors.replan(&plan.saving.accidents);
+        // What waits because everything was slow does so no longer.
+        let due = store.truth.now() + store.latency_max;
+        store.queue.iter_mut().for_each(|queued| queued.due = queued.due.min(due));
     }
 
     /// Everything takes longer until then.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use annulus_rings::{FrameHeader, NodeId, RingId, Slot, Time, Transmit, reach};
-use annulus_storage::{Disk, SnapshotName, SnapshotSending, VaultCompletion};
+use annulus_storage::{Disk, SnapshotError, SnapshotName, SnapshotSending, VaultCompletion};
 use annulus_transport::Network;
 
 use super::super::Core;
@@ -120,6 +120,10 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
                 let frame = piece.frame(&read.bytes, options, &mut self.outbox.pool);
                 self.statistics.snapshot_bytes_sent += read.bytes.len() as u64;
                 self.outbox.transmits.push(Transmit { to, frame });
+            }
+            Err(error @ SnapshotError::Io { .. }) => {
+                // That may pass, and the peer asks again.
+                tracing::warn!(%ring, %error, "a piece of a snapshot cannot be read for a peer");
             }
             Err(error) => {
                 let name = loan.sending.name();

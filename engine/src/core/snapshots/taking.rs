@@ -59,12 +59,12 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let index = index as usize;
         let replica = &mut self.replicas[index];
         replica.demand.is_queued = false;
-        if replica.is_reloading()
-            || replica.is_saved()
-            || !replica.demand.is_due(now, &self.snapshots.options)
-        {
+        if replica.is_reloading() || replica.is_saved() {
             replica.demand.begun();
             return 1;
+        }
+        if !replica.demand.is_due(now, &self.snapshots.options) {
+            return 1; // It was queued while one was taken that failed, or is held off: what it waits for comes.
         }
         replica.demand.begun();
         let cut = replica.ring.cut(&self.outbox);
