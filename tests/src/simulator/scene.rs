@@ -333,12 +333,11 @@ impl Scene {
     /// Something happens to a replica that the state of chosen slots is needed for.
     fn happen_of(&mut self, ring: RingId, slot: Slot, happening: impl FnOnce(State) -> Happening) {
         let Some(observed) = self.rings.get_mut(&ring) else { return };
-        match observed.oracle.truth(slot) {
-            Some(state) => self.happen(ring, happening(state)),
-            None => {
-                let what = format!("a snapshot of ring {ring} below {slot:?}, and not all of that is chosen");
-                self.judge(Err(Violation { rule: "G6", what }));
-            }
+        if let Some(state) = observed.oracle.truth(slot) {
+            self.happen(ring, happening(state));
+        } else {
+            let what = format!("a snapshot of ring {ring} below {slot:?}, and not all of that is chosen");
+            self.judge(Err(Violation { rule: "G6", what }));
         }
     }
 

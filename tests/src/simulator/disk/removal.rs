@@ -23,12 +23,14 @@ impl Device {
     /// No recovery reads again what lies below the head, whether it is removed or not.
     pub(super) fn frees_what_is_below(&self) {
         let first = self.needed().next();
-        first.into_iter().for_each(|held| self.scene.borrow_mut().freed(self.node, held.first));
+        if let Some(held) = first {
+            self.scene.borrow_mut().freed(self.node, held.first);
+        }
     }
 
     /// All segments stay inside of their bound, one of `bytes` more included (G12).
     pub(super) fn judge_bound(&self, bytes: u64) {
-        let asked: u64 = self.in_flight.iter().map(|operation| operation.segment_bytes()).sum();
+        let asked: u64 = self.in_flight.iter().map(Operation::segment_bytes).sum();
         let held: u64 = self.media.values().map(Medium::bytes).sum();
         let bytes = bytes + asked + held;
         if bytes > self.bytes_max {
