@@ -240,12 +240,12 @@ impl Store {
                 None => self.perform(queued.operation),
             };
         }
+        self.leftovers += self.queue.len();
         if let Some(Queued { operation, .. }) = self.queue.pop_front()
             && self.tears.permille(500)
         {
             self.break_off(operation);
         }
-        self.leftovers += self.queue.len();
         self.queue.clear();
     }
 

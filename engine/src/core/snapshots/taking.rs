@@ -164,6 +164,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let demand = &mut self.replicas[index].demand;
         demand.hold(is_held);
         self.snapshots.enqueue(index, demand, now);
+        // What failed shortly before is not due yet, and no time was set for it while it was held off.
+        self.snapshots.schedule(index, &self.replicas[index].demand);
     }
 
     /// Gives up the snapshot of a ring that is being taken.
