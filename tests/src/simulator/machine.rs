@@ -260,6 +260,7 @@ mod tests {
 
     fn restore(slices: &[Vec<u8>]) -> Machine {
         let mut machine = machine();
+        machine.scene.borrow_mut().recovering();
         write(&mut machine, 77, 7);
         for (index, bytes) in slices.iter().enumerate() {
             let is_last = index + 1 == slices.len();
