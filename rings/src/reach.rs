@@ -233,6 +233,7 @@ probes! {
         FETCH_RESUMED "a fetch goes on where an earlier one ended";
         FETCH_GIVEN_UP "a peer that is asked for a snapshot falls silent";
         FETCH_OF_A_NEWER "a peer has a newer snapshot than the one that was asked for";
+        FETCH_OF_AN_OLDER "a peer has an older snapshot than the one that was begun, and it is of use";
         FETCHED_TOO_LATE "the slots of a snapshot are learnt before it has come";
         EXECUTED_AFTER_RELOAD "slots wait until a snapshot is restored";
         // Clients.

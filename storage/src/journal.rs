@@ -244,6 +244,11 @@ impl<D: Disk> Journal<D> {
         self.backlog_bytes
     }
 
+    /// The most that [`backlog_bytes`](Self::backlog_bytes) should be.
+    pub fn backlog_bytes_max(&self) -> usize {
+        self.options.backlog_bytes_max
+    }
+
     /// Asks for slots `from..upto` of a ring, at most `bytes_max` bytes of frames. The answer comes from
     /// [`retrieved`](Self::retrieved) some turns later, under `token`.
     ///

@@ -116,6 +116,10 @@ impl Disk for MemoryDisk {
         self.complete(Completion::Prepared { segment: header.segment, result: Ok(()) });
     }
 
+    fn capacity_bytes(&self) -> u64 {
+        self.bytes_max
+    }
+
     fn remove(&mut self, segment: SegmentId) {
         match self.segments.iter().position(|held| held.segment == segment) {
             Some(index) => self.forget(index),

@@ -31,6 +31,8 @@ pub(crate) struct Replica {
     pub(crate) demand: Demand,
     /// Where the journal can be cut below each snapshot that is kept, oldest first.
     cuts: VecDeque<Cut>,
+    /// The newest snapshot that the ring knows of is damaged: nothing is cut before there is another.
+    is_unsaved: bool,
     /// While the state is being replaced: the chosen slots that wait until then.
     waiting: Option<Vec<(Slot, Frame)>>,
     /// Something happened in this turn: the replica is in the core's list of active ones.
@@ -53,6 +55,7 @@ impl Replica {
         let replica = Replica {
             demand: Demand::default(),
             cuts: (restored.slot > Slot(0)).then_some(restored).into_iter().collect(),
+            is_unsaved: false,
             waiting: None,
             role: ring.role(),
             ring,
@@ -93,7 +96,8 @@ impl Replica {
 
     /// Bytes of the batch that can be proposed now, if there is one.
     pub(crate) fn sealable(&self) -> Option<usize> {
-        let ready = self.is_leader() && !self.backlog.is_empty() && self.ring.can_propose();
+        let ready =
+            self.is_leader() && !self.is_reloading() && !self.backlog.is_empty() && self.ring.can_propose();
         ready.then(|| self.backlog.front_bytes())
     }
 
@@ -178,12 +182,13 @@ impl Replica {
 
     /// Whether a snapshot holds everything that was executed.
     pub(crate) fn is_saved(&self) -> bool {
-        self.ring.progress().executed <= self.ring.snapshot()
+        !self.is_unsaved && self.ring.progress().executed <= self.ring.snapshot()
     }
 
     /// A snapshot that allows this cut is kept, one of `kept_max`. Tells the cut below the oldest of them, once
     /// there are so many.
     pub(crate) fn keep_cut(&mut self, cut: Cut, kept_max: usize) -> Option<Cut> {
+        self.is_unsaved = false;
         self.cuts.push_back(cut);
         while self.cuts.len() > kept_max {
             self.cuts.pop_front();
@@ -194,6 +199,13 @@ impl Replica {
     /// The state is a peer's from now on: only its own snapshot counts.
     pub(crate) fn forget_cuts(&mut self) {
         self.cuts.clear();
+    }
+
+    /// The snapshot of slots below `slot` is damaged.
+    pub(crate) fn lose_snapshot(&mut self, slot: Slot) {
+        self.cuts.retain(|cut| cut.slot != slot);
+        self.is_unsaved |= slot >= self.ring.snapshot();
+        self.demand.ask();
     }
 
     /// The cut below the newest snapshot, if it would free something.

@@ -19,8 +19,6 @@ use super::Core;
 use super::restoring::Restoring;
 use crate::clock::Clock;
 
-/// Bytes that wait for the journal, beyond which idle rings wait with writing theirs down again (M1).
-const CARRIED_BYTES_MAX: usize = 4 << 20;
 /// Rings that are helped at one look, so that no turn is long.
 const HELPED_MAX: usize = 256;
 
@@ -122,9 +120,14 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         } else if !replica.is_saved() {
             replica.demand.ask();
             self.snapshots.enqueue(index, &mut self.replicas[index].demand, now);
-        } else if replica.ring.can_carry() && self.journal.backlog_bytes() + carried <= CARRIED_BYTES_MAX {
+        } else if replica.ring.can_carry() {
+            carried_bytes = replica.ring.carry_bytes();
+            let backlog_bytes = self.journal.backlog_bytes() + self.admitted_bytes + carried;
+            if backlog_bytes + carried_bytes > self.journal.backlog_bytes_max() {
+                self.truncation.has_offers = true; // Not now: the journal is behind.
+                return 0;
+            }
             reach!(IDLE_RING_CARRIED);
-            carried_bytes = self.replicas[index].ring.carry_bytes();
             self.step(index, now, Input::Carry);
             self.truncation.awaits(self.outbox.appended());
         }
@@ -144,10 +147,17 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     }
 
     /// The state of a ring is a peer's: the journal below its snapshot is of no use.
-    pub(super) fn installed(&mut self, index: usize) {
-        let cut = self.replicas[index].ring.cut(&self.outbox);
-        self.replicas[index].forget_cuts();
-        self.replicas[index].keep_cut(cut, self.options.snapshots.kept);
+    pub(super) fn installed(&mut self, index: usize, now: Time) {
+        let replica = &mut self.replicas[index];
+        let cut = replica.ring.cut(&self.outbox);
+        replica.forget_cuts();
+        if cut.slot <= replica.ring.snapshot() {
+            replica.keep_cut(cut, self.options.snapshots.kept);
+        } else {
+            // More was executed meanwhile: the next snapshot allows a cut.
+            replica.demand.ask();
+            self.snapshots.enqueue(index, &mut self.replicas[index].demand, now);
+        }
         self.truncation.awaits(self.outbox.appended());
     }
 

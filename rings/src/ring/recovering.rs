@@ -11,6 +11,10 @@ use crate::{
 
 use super::{Ring, RingOptions};
 
+/// How far above what is known to be chosen a recorded vote can be, many times over. One that is further up stands
+/// behind a gap that no snapshot bridges, and is not worth the memory.
+const RECOVERED_SLOTS_MAX: u64 = 1 << 20;
+
 /// A ring whose journal is being read back. It takes its own records in journal order, reports what is
 /// chosen, and cannot vote: only [`Recovering::recovered`] makes a [`Ring`] of it.
 ///
@@ -173,6 +177,9 @@ impl Recovering {
         }
         if header.slot >= self.base {
             self.first.get_or_insert(lsn);
+        }
+        if header.slot.0 > self.ring.log.chosen().0 + RECOVERED_SLOTS_MAX {
+            return Err(Ignored::Gap);
         }
         if header.slot >= self.ring.log.floor() {
             // A vote that was carried may come behind a lesson of the same value in a higher ballot, which was

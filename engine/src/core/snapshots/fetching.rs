@@ -19,6 +19,9 @@ use crate::clock::Clock;
 /// Times that one piece is asked for before the peer is given up: the ring then finds another.
 const ATTEMPTS_MAX: u32 = 5;
 
+/// Damaged pieces, after which the peer's file is taken to be damaged itself.
+const DAMAGED_MAX: u32 = 3;
+
 /// The snapshot that is being fetched.
 pub(super) struct Fetching {
     index: usize,
@@ -28,6 +31,8 @@ pub(super) struct Fetching {
     /// The piece that is on its way, and when it is asked for again.
     asked: Option<(u64, Time)>,
     attempts: u32,
+    /// Pieces that were not what they should be.
+    damaged: u32,
     /// Not before, so that commits come first.
     next: Time,
 }
@@ -74,14 +79,20 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let receiving = SnapshotReceiving::begin(&mut snapshots.vault, token, identity, name, resume);
         tracing::info!(ring = %name.ring, slot = slot.0, %from, resume, "fetches a snapshot");
         snapshots.fetching =
-            Some(Fetching { index, from, token, receiving, asked: None, attempts: 0, next: now });
+            Some(Fetching { index, from, token, receiving, asked: None, attempts: 0, damaged: 0, next: now });
     }
 
     /// Asks for the next piece, or again for the last one; takes what is complete.
     pub(super) fn fetch_on(&mut self, now: Time) {
         let Some(fetching) = &mut self.snapshots.fetching else { return };
         if let Some(outcome) = fetching.receiving.outcome() {
-            return self.fetch_ended(outcome, now);
+            return self.fetch_ended(outcome);
+        }
+        let replica = &self.replicas[fetching.index];
+        if replica.ring.progress().chosen >= fetching.receiving.name().slot {
+            // Its slots were learnt meanwhile. It is over when the vault has removed what there is of it.
+            reach!(FETCHED_TOO_LATE);
+            fetching.receiving.abandon(&mut self.snapshots.vault);
         }
         let Some(offset) = fetching.receiving.wanted() else { return };
         let is_on_its_way = fetching.asked.is_some_and(|(asked, again)| asked == offset && now < again);
@@ -96,7 +107,6 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             reach!(FETCH_GIVEN_UP);
             return self.leave_fetch();
         }
-        let replica = &self.replicas[fetching.index];
         let options = replica.ring.options();
         fetching.asked = Some((offset, now + 2 * options.resend_interval));
         let ask =
@@ -118,14 +128,20 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         if piece.bytes == 0 {
             return self.fetch_another(piece.snapshot, now);
         }
-        if piece.snapshot != name.slot || fetching.receiving.wanted() != Some(piece.offset) {
+        let is_wanted = fetching.receiving.wanted() == Some(piece.offset) && !frame.payload().is_empty();
+        if piece.snapshot != name.slot || !is_wanted {
             return;
         }
         let bytes = frame.payload();
         self.statistics.snapshot_bytes_fetched += bytes.len() as u64;
         if let Err(error) = fetching.receiving.piece(&mut snapshots.vault, piece.offset, bytes) {
             tracing::warn!(ring = %name.ring, %from, %error, "a piece of a snapshot is damaged");
-            // It is asked for again after a while, so that a peer whose file is damaged is given up in the end.
+            // It is asked for again after a while.
+            fetching.damaged += 1;
+            if fetching.damaged >= DAMAGED_MAX {
+                reach!(FETCH_GIVEN_UP);
+                fetching.receiving.abandon(&mut snapshots.vault);
+            }
             return;
         }
         fetching.asked = None;
@@ -138,14 +154,22 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     fn fetch_another(&mut self, slot: Slot, now: Time) {
         let Some(fetching) = &mut self.snapshots.fetching else { return };
         let (index, from, name) = (fetching.index, fetching.from, fetching.receiving.name());
-        if slot <= name.slot {
+        let chosen = self.replicas[index].ring.progress().chosen;
+        if slot <= chosen || slot == name.slot {
             return self.leave_fetch();
         }
-        reach!(FETCH_OF_A_NEWER);
-        // Nobody goes on with the older one: the newer covers it.
-        fetching.receiving.abandon(&mut self.snapshots.vault);
-        self.snapshots.fetching = None;
-        self.begin_fetch(index, from, slot, false, now);
+        if slot > name.slot {
+            reach!(FETCH_OF_A_NEWER);
+            // Nobody goes on with the older one: the newer covers it.
+            fetching.receiving.abandon(&mut self.snapshots.vault);
+            self.snapshots.fetching = None;
+        } else {
+            // Whoever had the newer one may be gone for good.
+            reach!(FETCH_OF_AN_OLDER);
+            self.leave_fetch();
+        }
+        let resume = self.snapshots.shelf.partials(name.ring).any(|(begun, _)| begun == slot);
+        self.begin_fetch(index, from, slot, resume, now);
     }
 
     /// Gives the peer up; what was verified stays for another time.
@@ -158,7 +182,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     }
 
     /// A peer's snapshot is durable and verified here, or it is given up.
-    fn fetch_ended(&mut self, outcome: Result<ShelvedSnapshot, SnapshotError>, now: Time) {
+    fn fetch_ended(&mut self, outcome: Result<ShelvedSnapshot, SnapshotError>) {
         let Some(fetching) = self.snapshots.fetching.take() else { return };
         let index = fetching.index;
         match outcome {
@@ -168,14 +192,11 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
                 self.snapshots.shelf.add(shelved);
                 if slot > self.replicas[index].ring.progress().chosen {
                     self.begin_reload(index, slot);
-                } else {
-                    reach!(FETCHED_TOO_LATE);
                 }
                 self.clear_shelf(ring);
             }
             Err(error) => {
                 tracing::warn!(ring = %self.replicas[index].id(), %error, "a peer's snapshot was not taken");
-                let _ = now;
             }
         }
     }

@@ -26,7 +26,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use annulus_rings::{RingId, Slot, Time};
-use annulus_storage::{Disk, Identity, SnapshotError, SnapshotShelf, Vault, VaultCompletion};
+use annulus_storage::{Disk, Identity, SnapshotError, SnapshotName, SnapshotShelf, Vault, VaultCompletion};
 use annulus_transport::Network;
 
 pub(crate) use self::demand::Demand;
@@ -148,10 +148,11 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         self.snapshots.vault.poll(&mut completions);
         let mut work = completions.len();
         for completion in completions.drain(..) {
-            self.vault_answers(completion);
+            self.vault_answers(completion, now);
         }
         self.snapshots.completions = completions;
         self.queue_by_time(now);
+        self.end_loans(now);
         work += self.take_snapshot(now);
         work += self.reload(now);
         self.fetch_on(now);
@@ -159,7 +160,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     }
 
     /// Hands an answer to whoever asked.
-    fn vault_answers(&mut self, completion: VaultCompletion) {
+    fn vault_answers(&mut self, completion: VaultCompletion, now: Time) {
         let token = completion.token;
         let snapshots = &mut self.snapshots;
         if let Some(taking) = snapshots.taking.as_mut().filter(|taking| taking.token() == token) {
@@ -171,7 +172,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         } else if let Some(reloading) = snapshots.reloading.as_mut().filter(|other| other.token() == token) {
             reloading.answered(completion);
         } else if snapshots.loans.has(token) {
-            self.piece_was_read(completion);
+            self.piece_was_read(completion, now);
         } else if let Err(error) = completion.result {
             // Of something that was given up, or the removal of an old snapshot: it is tried again at the next start.
             tracing::warn!(%error, "a snapshot could not be removed");
@@ -185,6 +186,15 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         {
             self.snapshots.timers.pop();
             let index = index as usize;
+            self.snapshots.enqueue(index, &mut self.replicas[index].demand, now);
+        }
+    }
+
+    /// A snapshot turned out to be damaged: nothing relies on it any more, and another is due.
+    fn lose_snapshot(&mut self, name: SnapshotName, now: Time) {
+        self.snapshots.shelf.found_damaged(name);
+        if let Some(index) = self.replicas.find(name.ring) {
+            self.replicas[index].lose_snapshot(name.slot);
             self.snapshots.enqueue(index, &mut self.replicas[index].demand, now);
         }
     }

@@ -132,6 +132,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
 
     /// The state machine has the snapshot's state: the ring jumps there.
     fn reloaded(&mut self, index: usize, now: Time) {
+        // What this turn brought to light waits with the rest: it may be covered.
+        self.execute(now);
         let Some(Reloading { name, .. }) = self.snapshots.reloading.take() else { return };
         self.snapshots.shelf.release(name);
         let slot = name.slot;
@@ -147,7 +149,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         if !self.step(index, now, Input::Installed(slot)) {
             self.step(index, now, Input::Snapshotted(slot));
         }
-        self.installed(index);
+        self.installed(index, now);
+        self.snapshots.enqueue(index, &mut self.replicas[index].demand, now);
     }
 
     /// The file cannot be read after all: the ring finds another. A state machine that was given a part of it waits
@@ -157,7 +160,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let Some(Reloading { index, name, .. }) = self.snapshots.reloading.take() else { return };
         tracing::error!(ring = %name.ring, slot = name.slot.0, %error, "a snapshot was damaged since it was verified");
         self.snapshots.shelf.release(name);
-        self.snapshots.shelf.found_damaged(name);
+        self.lose_snapshot(name, now);
         if self.replicas[index].is_torn() {
             return;
         }

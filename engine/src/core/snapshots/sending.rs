@@ -110,7 +110,7 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     }
 
     /// A piece that a peer asked for was read.
-    pub(super) fn piece_was_read(&mut self, completion: VaultCompletion) {
+    pub(super) fn piece_was_read(&mut self, completion: VaultCompletion, now: Time) {
         let Some(((to, ring), loan)) = self.snapshots.loans.by_token(completion.token) else { return };
         match loan.sending.on(completion) {
             Ok(read) => {
@@ -128,8 +128,8 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             Err(error) => {
                 let name = loan.sending.name();
                 tracing::warn!(%ring, slot = name.slot.0, %error, "a snapshot cannot be read for a peer");
-                self.snapshots.shelf.found_damaged(name);
                 self.snapshots.loans.0.remove(&(to, ring));
+                self.lose_snapshot(name, now);
             }
         }
     }

@@ -59,7 +59,10 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let index = index as usize;
         let replica = &mut self.replicas[index];
         replica.demand.is_queued = false;
-        if replica.is_reloading() || replica.is_saved() {
+        if replica.is_reloading() {
+            return 1; // It is queued again when that has ended.
+        }
+        if replica.is_saved() {
             replica.demand.begun();
             return 1;
         }
