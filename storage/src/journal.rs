@@ -235,12 +235,6 @@ impl<D: Disk> Journal<D> {
         has_room
     }
 
-    /// Whether frames of `bytes` have no room because the medium refused more space. Nobody knows for how long:
-    /// what would append them should be refused, not wait.
-    pub fn lacks_space(&self, bytes: usize) -> bool {
-        self.place.is_short() && !self.has_space(self.backlog_bytes + bytes)
-    }
-
     /// Bytes of frames that are not durable yet.
     pub fn backlog_bytes(&self) -> usize {
         self.backlog_bytes

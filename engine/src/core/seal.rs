@@ -7,6 +7,7 @@ use annulus_transport::Network;
 
 use super::Core;
 use super::execute::end_of;
+use super::waiter::Waiter;
 use crate::Rejected;
 use crate::clock::Clock;
 
@@ -19,8 +20,12 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         for position in 0..self.replicas.active_count() {
             let index = self.replicas.active_at(position);
             while let Some(bytes) = self.replicas[index].sealable() {
-                if !self.admit(bytes + HEADER_BYTES) {
-                    self.refuse_without_space(index, bytes + HEADER_BYTES);
+                let bytes = bytes + HEADER_BYTES;
+                if self.journal.lacks_space(self.admitted_bytes + bytes) {
+                    self.refuse_without_space(index);
+                    break;
+                }
+                if !self.admit(bytes) {
                     break;
                 }
                 let clock = &self.clock;
@@ -33,13 +38,10 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
     }
 
     /// Where the disk is full, what waits would wait for ever: its clients hear that it never takes effect.
-    fn refuse_without_space(&mut self, index: usize, bytes: usize) {
-        if !self.journal.lacks_space(self.admitted_bytes + bytes) {
-            return;
-        }
+    fn refuse_without_space(&mut self, index: usize) {
         let service = &mut self.service;
-        self.replicas[index]
-            .refuse_waiting(Rejected::NoSpace, |waiter, rejected| waiter.end(service, end_of(Some(rejected))));
+        let end = |waiter: Waiter, why| waiter.end(service, end_of(Some(why)));
+        self.replicas[index].refuse_waiting(Rejected::NoSpace, end);
     }
 
     fn seal_one(&mut self, index: usize, now: Time, at: Time, wall_ns: u64) {
