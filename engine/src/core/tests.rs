@@ -397,7 +397,7 @@ fn a_full_disk_rejects_what_waits_and_there_is_room_again_later() {
     let mut bench = Bench::leader(limits);
     *bench.disk_is_full.borrow_mut() = true;
     for tag in 0..60 {
-        bench.propose(tag, &[7; 900_000]);
+        bench.propose(tag, &vec![7; 900_000]);
         bench.turns(8);
     }
     let outcomes = bench.outcomes();
