@@ -50,6 +50,9 @@ pub enum Rejected {
         /// Bytes that wait.
         queued_bytes: usize,
     },
+    /// No space is left for this node's journal: there may be again, when somebody makes room.
+    #[error("no space is left for the journal of this node: make room on its disk")]
+    NoSpace,
     /// The command does not fit a batch.
     #[error("the command has {bytes} bytes, at most {bytes_max} fit a batch (see batch_bytes_max)")]
     TooLarge {

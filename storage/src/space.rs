@@ -15,6 +15,9 @@ use crate::options::JournalOptions;
 /// Of a segment, one part of so many is kept for records that are not new work, such as those of a truncation.
 const SPARE_RATIO: u64 = 4;
 
+/// Of a segment, one part of so many is left to finish what was begun.
+const BEGIN_RATIO: u64 = 16;
+
 impl<D: Disk> Journal<D> {
     /// How often another segment was taken into use.
     pub fn segments_entered(&self) -> u64 {
@@ -29,6 +32,16 @@ impl<D: Disk> Journal<D> {
     /// Bytes of all its segments: with blocks, freed and not yet removed, ready for use.
     pub fn bytes(&self) -> u64 {
         self.truncation.bytes() + self.place.bytes_ahead(self.options.segment_bytes)
+    }
+
+    /// Whether the medium refused more space and is too full to begin anything of `bytes`. Nobody knows for how long:
+    /// who asks for it should be refused, not wait.
+    ///
+    /// That comes a little before [`has_room`](Self::has_room) ends: so whoever begins something stops before those
+    /// who only take part in it, and leaves nothing begun that too few can take part in.
+    pub fn lacks_space(&self, bytes: usize) -> bool {
+        let ahead = (self.options.segment_bytes / BEGIN_RATIO) as usize;
+        self.place.is_short() && !self.has_space(self.backlog_bytes() + bytes + ahead)
     }
 
     /// Whether `bytes` of frames fit the medium, now or when more segments are made, without what is kept for
@@ -89,12 +102,20 @@ impl<D: Disk> Journal<D> {
     pub(crate) fn prepared(&mut self, segment: SegmentId, result: io::Result<()>) {
         requires!(T7, self.place.is_preparing(segment));
         match result {
-            Ok(()) => self.place.prepared(self.options.segment_bytes),
+            Ok(()) => {
+                if self.place.is_short() {
+                    tracing::info!(segment = segment.0, "there is room for journal segments again");
+                }
+                self.place.prepared(self.options.segment_bytes);
+            }
             Err(error) => {
                 reach!(SPACE_SHORT);
+                // Said once: it is tried again several times a second.
+                if !self.place.is_short() {
+                    tracing::error!(%error, segment = segment.0, "no room for another journal segment: make room, or commands are rejected soon");
+                }
                 self.place.failed();
                 self.statistics.preparation_failures += 1;
-                tracing::error!(%error, segment = segment.0, "no room for another journal segment");
             }
         }
         self.prepare_ahead();

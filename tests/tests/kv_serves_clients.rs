@@ -20,7 +20,8 @@ use transcript::Partner;
 
 #[test]
 fn a_cluster_serves_as_redis_does() {
-    let cluster = Cluster::start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let cluster = Cluster::start_in(directory.path());
     let leader = cluster.leader();
     let port = cluster.node(leader).port;
     transcript::assert_all(|| Conversation::with(port));

@@ -23,7 +23,8 @@ use tap::{Tap, Trigger};
 #[test]
 fn every_acknowledged_line_is_on_every_replica_after_all_were_killed() {
     let lines = lines();
-    let cluster = Cluster::start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let cluster = Cluster::start_in(directory.path());
     let start = Instant::now();
     let killed = cluster.leader();
     let mut loaded = load_until_killed(&cluster, killed, &lines);

@@ -116,6 +116,9 @@ impl Server {
             Rejected::NotLeader(leader) => self.nodes.redirect(hash_slot, leader, out),
             Rejected::TooLarge { bytes, bytes_max } => write_too_large(bytes as u64, bytes_max, out),
             Rejected::Full { .. } => reply::error(out, b"TRYAGAIN as many commands wait as may wait"),
+            Rejected::NoSpace => {
+                reply::error(out, b"MISCONF no space is left for this node's journal: make room on its disk")
+            }
             Rejected::ShuttingDown => reply::error(out, b"CLUSTERDOWN this node is shutting down"),
             Rejected::NotReady => {
                 reply::error(out, b"LOADING this node's disk is fresh, and not enough peers know it yet");

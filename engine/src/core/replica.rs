@@ -146,12 +146,16 @@ impl Replica {
         self.executor.on_role(role, ballot);
     }
 
+    /// Rejects what waits unsealed; what is in flight goes on.
+    pub(crate) fn refuse_waiting(&mut self, why: Rejected, mut end: impl FnMut(Waiter, Rejected)) {
+        let in_flight = self.in_flight();
+        self.backlog.clear();
+        self.waiters.drain(in_flight..).for_each(|waiter| end(waiter, why));
+    }
+
     /// Ends every proposal: those in flight as unknown, those that wait as rejected.
     pub(crate) fn abandon(&mut self, why: Rejected, mut end: impl FnMut(Waiter, Option<Rejected>)) {
-        let sealed: usize = self.flights.iter().map(|flight| flight.commands as usize).sum();
-        let in_flight = if mutant!(SEALED_REJECTED) { 0 } else { sealed };
-        // What is rejected is what waits unsealed, and nothing else.
-        requires!(L7, self.waiters.len() == in_flight + self.backlog.commands());
+        let in_flight = self.in_flight();
         reach!(LEFT_IN_FLIGHT, in_flight > 0);
         reach!(LEFT_UNSEALED, !self.backlog.is_empty());
         self.flights.clear();
@@ -159,6 +163,15 @@ impl Replica {
         for (index, waiter) in self.waiters.drain(..).enumerate() {
             end(waiter, (index >= in_flight).then_some(why));
         }
+    }
+
+    /// Commands that were sealed and are not executed.
+    fn in_flight(&self) -> usize {
+        let sealed = self.flights.iter().map(|flight| flight.commands as usize).sum();
+        let in_flight = if mutant!(SEALED_REJECTED) { 0 } else { sealed };
+        // What may be rejected is what waits unsealed, and nothing else.
+        requires!(L7, self.waiters.len() == in_flight + self.backlog.commands());
+        in_flight
     }
 
     /// Appends the next slice of a snapshot to `buffer`.

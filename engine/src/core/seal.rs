@@ -6,6 +6,9 @@ use annulus_storage::Disk;
 use annulus_transport::Network;
 
 use super::Core;
+use super::execute::end_of;
+use super::waiter::Waiter;
+use crate::Rejected;
 use crate::clock::Clock;
 
 impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
@@ -16,9 +19,15 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
         let mut sealed = 0;
         for position in 0..self.replicas.active_count() {
             let index = self.replicas.active_at(position);
-            while let Some(bytes) = self.replicas[index].sealable()
-                && self.admit(bytes + HEADER_BYTES)
-            {
+            while let Some(bytes) = self.replicas[index].sealable() {
+                let bytes = bytes + HEADER_BYTES;
+                if self.journal.lacks_space(self.admitted_bytes + bytes) {
+                    self.refuse_without_space(index);
+                    break;
+                }
+                if !self.admit(bytes) {
+                    break;
+                }
                 let clock = &self.clock;
                 let (at, wall_ns) = *clocks.get_or_insert_with(|| (clock.now(), clock.wall_ns()));
                 self.seal_one(index, now, at, wall_ns);
@@ -26,6 +35,13 @@ impl<D: Disk, N: Network, C: Clock> Core<D, N, C> {
             }
         }
         sealed
+    }
+
+    /// Where the disk is full, what waits would wait for ever: its clients hear that it never takes effect.
+    fn refuse_without_space(&mut self, index: usize) {
+        let service = &mut self.service;
+        let end = |waiter: Waiter, why| waiter.end(service, end_of(Some(why)));
+        self.replicas[index].refuse_waiting(Rejected::NoSpace, end);
     }
 
     fn seal_one(&mut self, index: usize, now: Time, at: Time, wall_ns: u64) {

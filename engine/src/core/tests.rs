@@ -24,11 +24,15 @@ use crate::{RestoreFailure, SnapshotReader, SnapshotStep, SnapshotWriter};
 
 const RING: RingId = RingId(1);
 
-/// A memory disk whose writes fail when told to, and that has something to say when told to.
+/// A memory disk that does as it is told: its writes fail, it has something to say, it has no space for another
+/// segment.
 struct FlakyDisk {
     disk: MemoryDisk,
     fails: Rc<RefCell<bool>>,
     is_ready: Rc<RefCell<bool>>,
+    is_full: Rc<RefCell<bool>>,
+    /// Segments that found no space.
+    unmade: Vec<SegmentId>,
 }
 
 impl Segments for FlakyDisk {
@@ -59,7 +63,11 @@ impl Disk for FlakyDisk {
     }
 
     fn prepare(&mut self, header: SegmentHeader, urgent: bool) {
-        self.disk.prepare(header, urgent);
+        if *self.is_full.borrow() {
+            self.unmade.push(header.segment);
+        } else {
+            self.disk.prepare(header, urgent);
+        }
     }
 
     fn remove(&mut self, segment: SegmentId) {
@@ -80,6 +88,10 @@ impl Disk for FlakyDisk {
 
     fn poll(&mut self, completions: &mut Vec<DiskCompletion>) -> io::Result<()> {
         self.disk.poll(completions)?;
+        completions.extend(self.unmade.drain(..).map(|segment| {
+            let result = Err(io::ErrorKind::StorageFull.into());
+            DiskCompletion::Prepared { segment, result }
+        }));
         for completion in completions {
             if let DiskCompletion::Written { result, .. } = completion
                 && *self.fails.borrow()
@@ -209,6 +221,7 @@ struct Bench {
     script: Rc<RefCell<Script>>,
     disk_fails: Rc<RefCell<bool>>,
     disk_is_ready: Rc<RefCell<bool>>,
+    disk_is_full: Rc<RefCell<bool>>,
 }
 
 impl Bench {
@@ -217,8 +230,14 @@ impl Bench {
         let script: Rc<RefCell<Script>> = Rc::default();
         let disk_fails: Rc<RefCell<bool>> = Rc::default();
         let disk_is_ready: Rc<RefCell<bool>> = Rc::default();
-        let (fails, is_ready) = (Rc::clone(&disk_fails), Rc::clone(&disk_is_ready));
-        let disk = FlakyDisk { disk: MemoryDisk::new(64 << 20), fails, is_ready };
+        let disk_is_full: Rc<RefCell<bool>> = Rc::default();
+        let disk = FlakyDisk {
+            disk: MemoryDisk::new(64 << 20),
+            fails: Rc::clone(&disk_fails),
+            is_ready: Rc::clone(&disk_is_ready),
+            is_full: Rc::clone(&disk_is_full),
+            unmade: Vec::new(),
+        };
         let identity = Identity {
             cluster: ClusterId(1),
             node: NodeId(1),
@@ -234,7 +253,7 @@ impl Bench {
         let parts = CoreParts { options, clock: clock.clone(), journal, vault, network: NoNetwork, service };
         let machine: Box<dyn StateMachine> = Box::new(Times::default());
         let core = Core::open(parts, vec![(RING, machine)]).unwrap();
-        Bench { core, clock, script, disk_fails, disk_is_ready }
+        Bench { core, clock, script, disk_fails, disk_is_ready, disk_is_full }
     }
 
     /// A node alone in its cluster, which leads.
@@ -389,6 +408,34 @@ fn a_failed_write_poisons_the_core_and_nothing_more_is_committed() {
         bench.core.failure()
     );
     assert_eq!(bench.outcomes(), [(1, Outcome::Unknown)]);
+}
+
+/// What a client is told to have no effect must have none, and nobody waits for a person to make room.
+#[test]
+fn a_full_disk_rejects_what_waits_and_there_is_room_again_later() {
+    let limits = BatchLimits { batch_bytes_max: 1 << 20, queue_bytes_max: 4 << 20, ..LIMITS };
+    let mut bench = Bench::leader(limits);
+    *bench.disk_is_full.borrow_mut() = true;
+    for tag in 0..60 {
+        bench.propose(tag, &vec![7; 900_000]);
+        bench.turns(8);
+    }
+    let outcomes = bench.outcomes();
+    let is_committed = |(_, outcome): &(u64, Outcome)| matches!(outcome, Outcome::Committed { .. });
+    let committed = outcomes.iter().take_while(|one| is_committed(one)).count();
+    assert!(committed > 0 && committed < 60, "{committed} of 60 segments' parts were reserved");
+    let rest = &outcomes[committed..];
+    assert!(rest.iter().all(|(_, outcome)| *outcome == Outcome::Rejected(Rejected::NoSpace)), "{rest:?}");
+    assert_eq!(outcomes.len(), 60, "each ended");
+
+    *bench.disk_is_full.borrow_mut() = false;
+    bench.turns(8);
+    bench.propose(60, b"there is room");
+    bench.turns(8);
+    let outcomes = bench.outcomes();
+    let [(60, Outcome::Committed { reply, .. })] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+    let count = format!("{} at ", committed + 1);
+    assert!(reply.starts_with(count.as_bytes()), "nothing that was rejected took effect: {reply:?}");
 }
 
 #[test]

@@ -8,13 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::client::{Client, Reply};
 
-/// Nodes 0 to 2, called 1 to 3 in the cluster, with their data in a temporary directory.
+/// Nodes 0 to 2, called 1 to 3 in the cluster, with their data in a directory of the test.
 pub struct Cluster {
-    directory: TempDir,
+    directory: PathBuf,
     peers: String,
     clients: String,
     nodes: Vec<Node>,
@@ -34,8 +32,8 @@ pub struct Node {
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Cluster {
-    /// Starts three nodes with empty directories.
-    pub fn start() -> Cluster {
+    /// Starts three nodes with their data in `node-1` to `node-3` of a directory.
+    pub fn start_in(directory: &Path) -> Cluster {
         let ports = free_ports();
         let list = |ports: &[u16]| {
             let entries =
@@ -45,7 +43,7 @@ impl Cluster {
         let (peers, clients) = ports.split_at(NODES);
         let node = |(&port, &peer_port)| Node { port, peer_port, process: Arc::default() };
         let cluster = Cluster {
-            directory: tempfile::tempdir().expect("a temporary directory"),
+            directory: directory.to_owned(),
             peers: list(peers),
             clients: list(clients),
             nodes: clients.iter().zip(peers).map(node).collect(),
@@ -57,12 +55,12 @@ impl Cluster {
     /// Starts a node that does not run.
     pub fn start_node(&self, index: usize) {
         let name = format!("node-{}", index + 1);
-        let log = self.directory.path().join(format!("{name}.log"));
+        let log = self.directory.join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(log).expect("a log file");
         let child = Command::new(binary())
             .args(["--node", &(index + 1).to_string(), "--peers", &self.peers, "--clients", &self.clients])
             .arg("--data-dir")
-            .arg(self.directory.path().join(name))
+            .arg(self.directory.join(name))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -111,7 +109,7 @@ impl Cluster {
     /// What the nodes said, and say.
     fn logs(&self) -> String {
         let log = |index: usize| {
-            let path = self.directory.path().join(format!("node-{}.log", index + 1));
+            let path = self.directory.join(format!("node-{}.log", index + 1));
             let (log, info) = (std::fs::read_to_string(path), self.whole_info(index));
             format!("--- node {}\n{}\n{}", index + 1, log.unwrap_or_default(), info.unwrap_or_default())
         };
