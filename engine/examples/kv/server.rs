@@ -117,7 +117,7 @@ impl Server {
             Rejected::TooLarge { bytes, bytes_max } => write_too_large(bytes as u64, bytes_max, out),
             Rejected::Full { .. } => reply::error(out, b"TRYAGAIN as many commands wait as may wait"),
             Rejected::NoSpace => {
-                reply::error(out, b"MISCONF no space is left for this node's journal: make room on its disk")
+                reply::error(out, b"MISCONF no space is left for this node's journal: make room on its disk");
             }
             Rejected::ShuttingDown => reply::error(out, b"CLUSTERDOWN this node is shutting down"),
             Rejected::NotReady => {
