@@ -15,6 +15,7 @@ fn status(number: u64) -> RingStatus {
         leader: None,
         ballot: Ballot { round: number, ..Ballot::ZERO },
         progress: Progress { proposed: slot, durable: slot, chosen: slot, executed: slot },
+        snapshot: Slot(number),
     }
 }
 
