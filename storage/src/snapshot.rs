@@ -86,6 +86,7 @@
 
 mod block;
 mod decoder;
+mod ending;
 mod errands;
 mod error;
 mod file_vault;

@@ -8,6 +8,7 @@ use super::errands::Errands;
 use super::error::SnapshotError;
 use super::header::{Expected, SnapshotHeader};
 use super::reading::SnapshotReading;
+use super::shelf::ShelvedSnapshot;
 use super::vault::{Vault, VaultAnswer, VaultCompletion, VaultOperation, VaultState};
 
 /// Publishes a partial file that was written to its end.
@@ -51,13 +52,13 @@ impl Publication {
         matches!(self.stage, Stage::Publishing)
     }
 
-    /// Takes the completion of what was asked last. True when the snapshot is published.
+    /// Takes the completion of what was asked last. Gives the snapshot when it is published.
     pub(crate) fn on(
         &mut self,
         vault: &mut impl Vault,
         errands: &mut Errands,
         completion: VaultCompletion,
-    ) -> Result<bool, SnapshotError> {
+    ) -> Result<Option<ShelvedSnapshot>, SnapshotError> {
         match &mut self.stage {
             Stage::Syncing => {
                 completion.result.map_err(SnapshotError::io("syncing a snapshot"))?;
@@ -65,22 +66,24 @@ impl Publication {
                 if mutant!(SNAPSHOT_NOT_READ_BACK) {
                     let written = self.written;
                     self.publish(vault, errands, &written);
-                    return Ok(false);
+                    return Ok(None);
                 }
                 let (name, own) = (self.header.name(), Expected::Own(self.header.identity));
                 let reading = SnapshotReading::begin(vault, errands.token(), name, VaultState::Partial, own);
                 errands.began_elsewhere();
                 self.stage = Stage::Verifying(Box::new(reading));
-                Ok(false)
+                Ok(None)
             }
             Stage::Verifying(reading) => {
                 reading.on(completion);
                 self.verify(vault, errands)?;
-                Ok(false)
+                Ok(None)
             }
             Stage::Publishing => {
                 let answer = completion.result.map_err(SnapshotError::io("publishing a snapshot"))?;
-                Ok(matches!(answer, VaultAnswer::Published))
+                let is_published = matches!(answer, VaultAnswer::Published);
+                let (header, bytes) = (self.header.clone(), self.written.bytes);
+                Ok(is_published.then_some(ShelvedSnapshot { header, bytes }))
             }
         }
     }

@@ -4,10 +4,10 @@ use annulus_rings::mutant;
 
 use super::block::SnapshotExtent;
 use super::decoder::{SnapshotDecoder, SnapshotPart};
+use super::ending::Ending;
 use super::errands::Errands;
 use super::error::SnapshotError;
 use super::header::{Expected, SnapshotHeader};
-use super::publication::Publication;
 use super::reading::SnapshotReading;
 use super::shelf::ShelvedSnapshot;
 use super::vault::{SnapshotName, Vault, VaultAnswer, VaultCompletion, VaultOperation, VaultState};
@@ -37,9 +37,7 @@ enum Stage {
     /// What is there already is verified.
     Resuming(Box<SnapshotReading>),
     Receiving,
-    Publishing(Publication),
-    Removing(Option<SnapshotError>),
-    Over(Option<Result<ShelvedSnapshot, SnapshotError>>),
+    Ending(Ending),
 }
 
 impl SnapshotReceiving {
@@ -113,48 +111,36 @@ impl SnapshotReceiving {
     /// Takes a completion of its token.
     pub fn on(&mut self, vault: &mut impl Vault, completion: VaultCompletion) {
         self.errands.answered();
-        match (&mut self.stage, completion.result) {
+        let VaultCompletion { token, result } = completion;
+        match (&mut self.stage, result) {
             (Stage::Resuming(reading), result) => {
-                reading.on(VaultCompletion { token: completion.token, result });
+                reading.on(VaultCompletion { token, result });
                 self.resume(vault);
             }
-            (Stage::Receiving | Stage::Publishing(_), Ok(VaultAnswer::Written(bytes))) => {
-                self.in_flight_bytes -= bytes.len();
-            }
-            (Stage::Receiving, Ok(_)) | (Stage::Publishing(_), Ok(VaultAnswer::Begun)) => {}
+            (Stage::Receiving, Ok(VaultAnswer::Written(bytes))) => self.in_flight_bytes -= bytes.len(),
+            (Stage::Receiving, Ok(_)) => {}
             (Stage::Receiving, Err(source)) => {
                 self.fail(vault, SnapshotError::Io { action: "writing a snapshot", source });
             }
-            (Stage::Publishing(publication), result) => {
-                let completion = VaultCompletion { token: completion.token, result };
-                match publication.on(vault, &mut self.errands, completion) {
-                    Ok(false) => {}
-                    Ok(true) => self.stage = Stage::Over(Some(Ok(self.shelved()))),
-                    Err(error) => self.fail(vault, error),
-                }
+            (Stage::Ending(ending), result) => {
+                ending.on(vault, &mut self.errands, self.name, VaultCompletion { token, result });
             }
-            (Stage::Removing(error), _) if self.errands.is_done() => {
-                let error = error.take().unwrap_or(SnapshotError::Abandoned);
-                self.stage = Stage::Over(Some(Err(error)));
-            }
-            (Stage::Removing(_) | Stage::Over(_), _) => {}
         }
     }
 
     /// What came of it, once: a snapshot that is durable and was verified here, or why there is none.
     pub fn outcome(&mut self) -> Option<Result<ShelvedSnapshot, SnapshotError>> {
         match &mut self.stage {
-            Stage::Over(outcome) => outcome.take(),
-            _ => None,
+            Stage::Resuming(_) | Stage::Receiving => None,
+            Stage::Ending(ending) => ending.outcome(),
         }
     }
 
     /// Gives it up for good: the partial file is removed. One that is being published is over soon, and stays.
     pub fn abandon(&mut self, vault: &mut impl Vault) {
-        match &self.stage {
-            Stage::Publishing(publication) if publication.is_publishing() => {}
-            Stage::Removing(_) | Stage::Over(_) => {}
-            _ => self.fail(vault, SnapshotError::Abandoned),
+        match &mut self.stage {
+            Stage::Resuming(_) | Stage::Receiving => self.fail(vault, SnapshotError::Abandoned),
+            Stage::Ending(ending) => ending.abandon(vault, &mut self.errands, self.name),
         }
     }
 
@@ -215,7 +201,7 @@ impl SnapshotReceiving {
 
     fn publish(&mut self, vault: &mut impl Vault) {
         let (header, extent) = (self.own_header(), *self.decoder.verified());
-        self.stage = Stage::Publishing(Publication::begin(vault, &mut self.errands, header, extent));
+        self.stage = Stage::Ending(Ending::publish(vault, &mut self.errands, header, extent));
     }
 
     fn write(&mut self, vault: &mut impl Vault, offset: u64, bytes: Vec<u8>) {
@@ -224,16 +210,11 @@ impl SnapshotReceiving {
     }
 
     fn fail(&mut self, vault: &mut impl Vault, error: SnapshotError) {
-        self.errands.submit(vault, VaultOperation::Remove { name: self.name, state: VaultState::Partial });
-        self.stage = Stage::Removing(Some(error));
+        self.stage = Stage::Ending(Ending::fail(vault, &mut self.errands, self.name, error));
     }
 
     fn own_header(&self) -> SnapshotHeader {
         let header = self.decoder.header().expect("asked for only behind the header");
         header.copied_to(self.identity)
-    }
-
-    fn shelved(&self) -> ShelvedSnapshot {
-        ShelvedSnapshot { header: self.own_header(), bytes: self.decoder.verified().bytes }
     }
 }

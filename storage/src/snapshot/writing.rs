@@ -1,12 +1,12 @@
 //! Writes a snapshot of this node: aside, synced, read back, verified, published.
 
 use super::block::{Filling, RECORD_BYTES_MAX, SnapshotExtent, trailer};
+use super::ending::Ending;
 use super::errands::Errands;
 use super::error::SnapshotError;
 use super::header::SnapshotHeader;
-use super::publication::Publication;
 use super::shelf::ShelvedSnapshot;
-use super::vault::{SnapshotName, Vault, VaultAnswer, VaultCompletion, VaultOperation, VaultState};
+use super::vault::{SnapshotName, Vault, VaultAnswer, VaultCompletion, VaultOperation};
 
 /// Bytes of records that wait for the vault, the largest record aside.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -22,21 +22,14 @@ const SPARE_MAX: usize = 4;
 pub struct SnapshotWriting {
     header: SnapshotHeader,
     errands: Errands,
-    stage: Stage,
+    /// Once no more records are taken.
+    ending: Option<Ending>,
     filling: Filling,
     /// What was handed to the vault.
     extent: SnapshotExtent,
     /// Bytes that the vault has not written yet.
     in_flight_bytes: usize,
     spare: Vec<Vec<u8>>,
-}
-
-enum Stage {
-    Records,
-    Publishing(Publication),
-    /// The partial file goes, for that reason.
-    Removing(Option<SnapshotError>),
-    Over(Option<Result<ShelvedSnapshot, SnapshotError>>),
 }
 
 /// What a snapshot that is being written is about.
@@ -65,7 +58,7 @@ impl SnapshotWriting {
             extent: SnapshotExtent::begin(header.seed()),
             header,
             errands,
-            stage: Stage::Records,
+            ending: None,
             filling: Filling::new(Vec::new()),
             in_flight_bytes: encoded.len(),
             spare: Vec::new(),
@@ -79,12 +72,12 @@ impl SnapshotWriting {
 
     /// What it is about.
     pub fn stage(&self) -> WritingStage {
-        match &self.stage {
-            Stage::Records => WritingStage::Records,
-            Stage::Publishing(publication) if publication.is_verifying() => WritingStage::Verifying,
-            Stage::Publishing(_) => WritingStage::Syncing,
-            Stage::Removing(_) => WritingStage::Removing,
-            Stage::Over(_) => WritingStage::Over,
+        match &self.ending {
+            None => WritingStage::Records,
+            Some(Ending::Publishing(publication)) if publication.is_verifying() => WritingStage::Verifying,
+            Some(Ending::Publishing(_)) => WritingStage::Syncing,
+            Some(Ending::Removing(_)) => WritingStage::Removing,
+            Some(Ending::Over(_)) => WritingStage::Over,
         }
     }
 
@@ -95,16 +88,16 @@ impl SnapshotWriting {
 
     /// Bytes of records that it takes now; 0 while the vault is behind. The last record may exceed it.
     pub fn wants_records(&self) -> usize {
-        match self.stage {
-            Stage::Records => WINDOW_BYTES.saturating_sub(self.in_flight_bytes + self.filling.bytes()),
-            _ => 0,
+        if self.ending.is_some() {
+            return 0;
         }
+        WINDOW_BYTES.saturating_sub(self.in_flight_bytes + self.filling.bytes())
     }
 
     /// Takes the next record. A snapshot that failed takes it and forgets it; so does one that must fail
     /// because the record exceeds [`RECORD_BYTES_MAX`].
     pub fn record(&mut self, vault: &mut impl Vault, record: &[u8]) {
-        if !matches!(self.stage, Stage::Records) {
+        if self.ending.is_some() {
             return;
         }
         if record.len() > RECORD_BYTES_MAX {
@@ -118,7 +111,7 @@ impl SnapshotWriting {
 
     /// There are no more records.
     pub fn finish(&mut self, vault: &mut impl Vault) {
-        if !matches!(self.stage, Stage::Records) {
+        if self.ending.is_some() {
             return;
         }
         if !self.filling.is_empty() {
@@ -128,58 +121,42 @@ impl SnapshotWriting {
         let offset = self.extent.bytes;
         self.extent.bytes += trailer.len() as u64;
         self.write(vault, offset, trailer);
-        let publication = Publication::begin(vault, &mut self.errands, self.header.clone(), self.extent);
-        self.stage = Stage::Publishing(publication);
+        let ending = Ending::publish(vault, &mut self.errands, self.header.clone(), self.extent);
+        self.ending = Some(ending);
     }
 
     /// Takes a completion of its token.
     pub fn on(&mut self, vault: &mut impl Vault, completion: VaultCompletion) {
         self.errands.answered();
-        match (&mut self.stage, completion.result) {
-            (Stage::Records | Stage::Publishing(_), Ok(VaultAnswer::Written(bytes))) => {
+        let VaultCompletion { token, result } = completion;
+        match (&mut self.ending, result) {
+            (None, Ok(VaultAnswer::Written(bytes))) => {
                 self.in_flight_bytes -= bytes.len();
                 if self.spare.len() < SPARE_MAX {
                     self.spare.push(bytes);
                 }
             }
-            (Stage::Records, Ok(_)) | (Stage::Publishing(_), Ok(VaultAnswer::Begun)) => {}
-            (Stage::Records, Err(source)) => {
+            (None, Ok(_)) => {}
+            (None, Err(source)) => {
                 self.fail(vault, SnapshotError::Io { action: "writing a snapshot", source });
             }
-            (Stage::Publishing(publication), result) => {
-                let completion = VaultCompletion { token: completion.token, result };
-                match publication.on(vault, &mut self.errands, completion) {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        let bytes = self.extent.bytes;
-                        let shelved = ShelvedSnapshot { header: self.header.clone(), bytes };
-                        self.stage = Stage::Over(Some(Ok(shelved)));
-                    }
-                    Err(error) => self.fail(vault, error),
-                }
+            (Some(ending), result) => {
+                let name = self.header.name();
+                ending.on(vault, &mut self.errands, name, VaultCompletion { token, result });
             }
-            (Stage::Removing(error), _) if self.errands.is_done() => {
-                let error = error.take().unwrap_or(SnapshotError::Abandoned);
-                self.stage = Stage::Over(Some(Err(error)));
-            }
-            (Stage::Removing(_) | Stage::Over(_), _) => {}
         }
     }
 
     /// What came of it, once: a snapshot that is durable and was verified, or why there is none.
     pub fn outcome(&mut self) -> Option<Result<ShelvedSnapshot, SnapshotError>> {
-        match &mut self.stage {
-            Stage::Over(outcome) => outcome.take(),
-            _ => None,
-        }
+        self.ending.as_mut()?.outcome()
     }
 
     /// Gives it up: the partial file is removed. One that is being published is over soon, and stays.
     pub fn abandon(&mut self, vault: &mut impl Vault) {
-        match &self.stage {
-            Stage::Publishing(publication) if publication.is_publishing() => {}
-            Stage::Records | Stage::Publishing(_) => self.fail(vault, SnapshotError::Abandoned),
-            Stage::Removing(_) | Stage::Over(_) => {}
+        match &mut self.ending {
+            None => self.fail(vault, SnapshotError::Abandoned),
+            Some(ending) => ending.abandon(vault, &mut self.errands, self.header.name()),
         }
     }
 
@@ -196,10 +173,7 @@ impl SnapshotWriting {
         self.errands.submit(vault, VaultOperation::Write { name: self.header.name(), offset, bytes });
     }
 
-    /// The file is removed behind everything that was asked before.
     fn fail(&mut self, vault: &mut impl Vault, error: SnapshotError) {
-        let name = self.header.name();
-        self.errands.submit(vault, VaultOperation::Remove { name, state: VaultState::Partial });
-        self.stage = Stage::Removing(Some(error));
+        self.ending = Some(Ending::fail(vault, &mut self.errands, self.header.name(), error));
     }
 }
